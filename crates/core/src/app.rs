@@ -1,0 +1,186 @@
+//! An app: one tenant, its keys and its settings.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::AppId;
+use crate::time::Timestamp;
+
+/// A tenant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct App {
+    /// Internal id; never leaves the server.
+    pub id: AppId,
+    /// What the operator calls it; unique.
+    pub name: String,
+    /// The ids and secrets its shipped apps and back ends carry, by the name a gateway gave each
+    /// (such as `leancloud.id`). The domain only keeps them.
+    pub keys: BTreeMap<String, String>,
+    /// What the operator set.
+    pub settings: Settings,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl App {
+    /// The key called `name`, if this app has one.
+    #[must_use]
+    pub fn key(&self, name: &str) -> Option<&str> {
+        self.keys.get(name).map(String::as_str)
+    }
+}
+
+macro_rules! settings {
+    ($( $(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr, $min:expr => $max:expr; )+) => {
+        /// What an operator can set for one app. Every value has a default that is not stricter
+        /// than the hosted clouds.
+        #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Settings { $( $(#[doc = $doc])+ pub $name: $type, )+ }
+
+        impl Default for Settings {
+            fn default() -> Self { Self { $( $name: $default, )+ } }
+        }
+
+        impl Settings {
+            /// Name, default and meaning of every setting, for help texts and the reference.
+            #[must_use]
+            pub fn describe() -> Vec<SettingDoc> {
+                let default = Self::default();
+                vec![ $( SettingDoc {
+                    name: stringify!($name),
+                    default: default.$name.to_string(),
+                    range: <$type as SettingValue>::range($min, $max),
+                    meaning: concat!($($doc),+).trim(),
+                }, )+ ]
+            }
+
+            /// The value of every setting, as text.
+            #[must_use]
+            pub fn entries(&self) -> Vec<(&'static str, String)> {
+                vec![ $( (stringify!($name), self.$name.to_string()), )+ ]
+            }
+
+            /// Sets `name` from text, within its range.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
+                match name {
+                    $( stringify!($name) => {
+                        self.$name = <$type as SettingValue>::parse(value, $min, $max)?;
+                        Ok(())
+                    } )+
+                    _ => Err(SettingError::Unknown),
+                }
+            }
+        }
+    };
+}
+
+/// One line of the settings reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingDoc {
+    /// As written in `app set NAME …`.
+    pub name: &'static str,
+    /// The default, as text.
+    pub default: String,
+    /// What values it takes.
+    pub range: String,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// Why a setting was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// No setting has this name.
+    #[error("there is no such setting")]
+    Unknown,
+    /// The value is no number, no boolean, or out of range.
+    #[error("it takes {0}")]
+    Value(String),
+}
+
+trait SettingValue: Sized {
+    fn range(min: u32, max: u32) -> String;
+    fn parse(text: &str, min: u32, max: u32) -> Result<Self, SettingError>;
+}
+
+impl SettingValue for u32 {
+    fn range(min: u32, max: u32) -> String {
+        format!("{min} to {max}")
+    }
+
+    fn parse(text: &str, min: u32, max: u32) -> Result<Self, SettingError> {
+        text.parse()
+            .ok()
+            .filter(|value| (min..=max).contains(value))
+            .ok_or_else(|| SettingError::Value(format!("a whole number from {min} to {max}")))
+    }
+}
+
+impl SettingValue for bool {
+    fn range(_: u32, _: u32) -> String {
+        "true or false".to_owned()
+    }
+
+    fn parse(text: &str, _: u32, _: u32) -> Result<Self, SettingError> {
+        text.parse().map_err(|_| SettingError::Value("true or false".to_owned()))
+    }
+}
+
+settings! {
+    /// Largest message, in bytes of content and push data together. The hosted cloud allows 5 KB.
+    message_bytes_max: u32 = 5 * 1024, 1 => 1024 * 1024;
+    /// Most members of an ordinary conversation.
+    members_max: u32 = 500, 2 => 10_000;
+    /// Most clients of a temporary conversation, its creator among them.
+    temporary_members_max: u32 = 10, 2 => 10;
+    /// Life of a temporary conversation that names none, in seconds.
+    temporary_ttl_default_seconds: u32 = 86_400, 1 => 2_592_000;
+    /// Longest life of a temporary conversation, in seconds; longer wishes are granted as this.
+    temporary_ttl_max_seconds: u32 = 2_592_000, 1 => 2_592_000;
+    /// Largest set of attributes (name and custom fields) of a conversation, in bytes of JSON.
+    attributes_bytes_max: u32 = 32 * 1024, 256 => 1024 * 1024;
+    /// How long after a lost connection a client's will is sent and it counts as offline, in seconds.
+    will_grace_seconds: u32 = 5, 0 => 10;
+    /// How long a client that lost its connection in a chat room is put back there on return, in seconds.
+    room_return_seconds: u32 = 1_800, 0 => 86_400;
+    /// Most conversations reported as unread at login, newest first. The hosted cloud reports 50.
+    unread_conversations_max: u32 = 1_000, 1 => 10_000;
+    /// Largest unread number told to a client; 0 tells the exact one. The hosted cloud stops at 100.
+    unread_count_max: u32 = 0, 0 => 1_000_000;
+    /// Days for which edits, recalls and missed notifications are kept for those who were away.
+    catch_up_days: u32 = 30, 1 => 365;
+    /// Life of a session token, in seconds. Some SDKs overflow above 2,147,483.
+    session_token_seconds: u32 = 172_800, 60 => 2_147_483;
+    /// Whether senders may edit their messages.
+    edit_enabled: bool = true, 0 => 1;
+    /// Whether senders may recall their messages.
+    recall_enabled: bool = true, 0 => 1;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_set_within_their_range_only() {
+        let mut settings = Settings::default();
+        settings.set("will_grace_seconds", "0").unwrap();
+        assert_eq!(settings.will_grace_seconds, 0);
+        assert!(matches!(settings.set("will_grace_seconds", "11"), Err(SettingError::Value(_))));
+        assert!(matches!(settings.set("edit_enabled", "yes"), Err(SettingError::Value(_))));
+        assert_eq!(settings.set("nothing", "1"), Err(SettingError::Unknown));
+    }
+
+    #[test]
+    fn every_default_lies_in_its_range() {
+        let mut settings = Settings::default();
+        for doc in Settings::describe() {
+            settings.set(doc.name, &doc.default).unwrap();
+            assert!(!doc.meaning.is_empty());
+        }
+        assert_eq!(settings, Settings::default());
+    }
+}

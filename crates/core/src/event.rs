@@ -1,0 +1,177 @@
+//! Events: facts that live sessions are told. A push is a hint, the timeline is the truth.
+
+use std::sync::Arc;
+
+use crate::attribute::{AttributeChange, Attributes};
+use crate::conversation::Kind;
+use crate::id::{AppId, ClientId, ConversationId, MessageId, Seq, SessionId};
+use crate::message::{Body, Mentions, Message};
+use crate::receipt::{Receipt, Unread};
+use crate::time::Timestamp;
+
+/// A fact to tell sessions.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A message was posted.
+    MessagePosted {
+        /// The message.
+        message: Message,
+        /// The kind of its conversation.
+        kind: Kind,
+        /// Whether it is forgotten after this push.
+        transient: bool,
+    },
+    /// A message was changed or taken back.
+    MessagePatched(Patch),
+    /// The receiver has become a member.
+    Joined(MemberEvent),
+    /// Others (and perhaps the receiver) have become members.
+    MembersJoined(MemberEvent),
+    /// The receiver is no longer a member.
+    Left(MemberEvent),
+    /// Others are no longer members.
+    MembersLeft(MemberEvent),
+    /// Attributes have changed.
+    Updated(UpdateEvent),
+    /// The receiver's unread number has changed by reading on one of their devices.
+    UnreadChanged {
+        /// What is unread now.
+        unread: Unread,
+        /// When it was read.
+        at: Timestamp,
+    },
+    /// A message of the receiver was delivered or read.
+    Receipt(Receipt),
+    /// Members went online or offline.
+    Presence(PresenceEvent),
+    /// The receiving session itself is over.
+    SessionEnded(SessionEnd),
+}
+
+/// A message's new body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Patch {
+    /// Where it was said.
+    pub conversation: ConversationId,
+    /// The conversation's kind.
+    pub kind: Kind,
+    /// Which message.
+    pub message: MessageId,
+    /// The message's own time.
+    pub timestamp: Timestamp,
+    /// Its sender.
+    pub sender: ClientId,
+    /// What it says now.
+    pub body: Body,
+    /// Whom it calls now.
+    pub mentions: Mentions,
+    /// When it was changed; strictly grows within a conversation.
+    pub at: Timestamp,
+    /// The change's place in the timeline.
+    pub seq: Seq,
+}
+
+/// A change of membership.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberEvent {
+    /// Where.
+    pub conversation: ConversationId,
+    /// The conversation's kind.
+    pub kind: Kind,
+    /// Life of a temporary conversation, in seconds.
+    pub ttl_seconds: Option<i64>,
+    /// Who did it.
+    pub by: ClientId,
+    /// Whom it concerns.
+    pub members: Arc<[ClientId]>,
+    /// The conversation's `updated_at` after it.
+    pub at: Timestamp,
+}
+
+/// A change of attributes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct UpdateEvent {
+    /// Where.
+    pub conversation: ConversationId,
+    /// The conversation's kind.
+    pub kind: Kind,
+    /// Who did it.
+    pub by: ClientId,
+    /// What was asked.
+    pub changes: Arc<[AttributeChange]>,
+    /// New values of what changed, nested.
+    pub modified: Arc<Attributes>,
+    /// The conversation's `updated_at` after it.
+    pub at: Timestamp,
+}
+
+/// Members of a conversation going online or offline.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PresenceEvent {
+    /// The subscribed conversation.
+    pub conversation: ConversationId,
+    /// Whether they are online now.
+    pub online: bool,
+    /// Who.
+    pub clients: Vec<ClientId>,
+}
+
+/// Why the server ended a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionEnd {
+    /// Another device took the client's tag.
+    Displaced,
+    /// The same device opened the session again on another connection.
+    Replaced,
+}
+
+/// An event and who is to be told.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The tenant.
+    pub app: AppId,
+    /// Who.
+    pub audience: Audience,
+    /// The session that caused it and need not be told.
+    pub except: Option<SessionId>,
+    /// What.
+    pub event: Arc<Event>,
+}
+
+/// Who is to be told of an event.
+#[derive(Clone, Debug)]
+pub enum Audience {
+    /// Every session of these clients.
+    Clients(Arc<[ClientId]>),
+    /// Every session that is in this room.
+    Room(ConversationId),
+}
+
+/// A change of a conversation that a client may have missed; see the `Inbox` port.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Missed {
+    /// The client became a member.
+    Joined(MemberEvent),
+    /// The client is no longer a member.
+    Left(MemberEvent),
+    /// Members came.
+    MembersJoined(MemberEvent),
+    /// Members went.
+    MembersLeft(MemberEvent),
+    /// Attributes changed.
+    Updated(UpdateEvent),
+    /// A message of the client was read.
+    Receipt(Receipt),
+}
+
+impl Missed {
+    /// When it happened.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Joined(e) | Self::Left(e) | Self::MembersJoined(e) | Self::MembersLeft(e) => e.at,
+            Self::Updated(e) => e.at,
+            Self::Receipt(r) => r.at,
+        }
+    }
+}

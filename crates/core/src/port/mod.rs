@@ -1,0 +1,3 @@
+//! What the domain asks of the world.
+
+pub mod store;

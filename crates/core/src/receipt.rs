@@ -1,0 +1,90 @@
+//! Marks: how far a member has received and read, and what follows from it.
+
+use crate::conversation::Kind;
+use crate::id::{ClientId, ConversationId, MessageId, Seq};
+use crate::message::Message;
+use crate::time::Timestamp;
+
+/// "I have read this conversation up to here."
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MarkRead {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Everything up to this time; `None` for all there is now.
+    pub until: Option<Timestamp>,
+    /// Among messages of exactly that time, up to this one; `None` for all of them.
+    pub id: Option<MessageId>,
+}
+
+/// "These messages have arrived at my device."
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MarkDelivered {
+    /// Which conversation.
+    pub conversation: ConversationId,
+    /// Everything up to the newest of these.
+    pub until: Delivered,
+}
+
+/// How a device names what it has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// Everything up to this time.
+    Time(Timestamp),
+    /// Everything up to this message.
+    Message(MessageId),
+}
+
+/// How far one member is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberMarks {
+    /// Who.
+    pub client: ClientId,
+    /// Messages up to this time have arrived; `None` if none has.
+    pub delivered_at: Option<Timestamp>,
+    /// Messages up to this time are read; `None` if none is.
+    pub read_at: Option<Timestamp>,
+}
+
+/// News for the sender of a message that asked for receipts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The message; for reading, the newest one covered.
+    pub message: MessageId,
+    /// Who received or read it.
+    pub by: ClientId,
+    /// When.
+    pub at: Timestamp,
+    /// Whether it was read, not only delivered.
+    pub read: bool,
+}
+
+/// What one client has not read in one conversation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unread {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Messages after the read mark, of others, neither recalled nor transient.
+    pub count: u64,
+    /// Whether one of them calls this client.
+    pub mentioned: bool,
+    /// The newest message that counts, or the newest of all if none does.
+    pub last_message: Option<Message>,
+    /// The end of the timeline this was computed at.
+    pub head: Seq,
+}
+
+/// The outcome of reading.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReadMarked {
+    /// What is unread now, for the reader's own devices.
+    pub unread: Unread,
+    /// News for senders: one for each sender, about their newest message covered by this mark.
+    pub receipts: Vec<(ClientId, Receipt)>,
+}
+
+/// The outcome of a delivery mark: news for senders, oldest message first.
+pub type DeliveredMarked = Vec<(ClientId, Receipt)>;

@@ -1,0 +1,125 @@
+//! Members come and go.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::conversation::MembersChanged;
+use crate::error::{Error, Result};
+use crate::event::{Event, MemberEvent};
+use crate::id::{ClientId, ConversationId};
+use crate::port::store::MemberChange;
+use crate::presence::Roster;
+use crate::session::Caller;
+
+use super::{Posthouse, delivery};
+
+impl Posthouse {
+    /// Adds members; adding oneself is joining. New members hear that they have joined, everybody
+    /// (new members and all sessions of the caller included) hears who has come.
+    pub async fn add_members(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        members: Vec<ClientId>,
+    ) -> Result<MembersChanged> {
+        let found = self.store.conversation(&caller.app.id, conversation).await?;
+        if found.kind.is_room() {
+            return self.join_room(caller, &found, &members);
+        }
+        let change = MemberChange { conversation, by: caller.client.clone(), members: each_once(members) };
+        let (router, app, by, now) =
+            (self.router.clone(), caller.app.id.clone(), caller.client.clone(), self.clock.now());
+        self.store
+            .add_members(
+                &caller.app.id,
+                change,
+                &caller.app.settings,
+                Box::new(move |changed| {
+                    let news = member_event(conversation, by, changed);
+                    let deliver = |to: &[ClientId], event| {
+                        router.deliver(&delivery(&app, conversation, to, false, None, event));
+                    };
+                    deliver(&changed.changed, Event::Joined(news.clone()));
+                    deliver(&changed.members, Event::MembersJoined(news));
+                    router.members_changed(&app, roster(conversation, changed), &changed.changed, now);
+                }),
+            )
+            .await
+    }
+
+    /// Removes members; removing oneself is leaving. Those removed hear that they are out, on all
+    /// their sessions; those who stay hear who has gone.
+    pub async fn remove_members(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        members: Vec<ClientId>,
+    ) -> Result<MembersChanged> {
+        let found = self.store.conversation(&caller.app.id, conversation).await?;
+        if found.kind.is_room() {
+            return self.quit_room(caller, &found, &members);
+        }
+        let change = MemberChange { conversation, by: caller.client.clone(), members: each_once(members) };
+        let (router, app, by, now) =
+            (self.router.clone(), caller.app.id.clone(), caller.client.clone(), self.clock.now());
+        self.store
+            .remove_members(
+                &caller.app.id,
+                change,
+                Box::new(move |changed| {
+                    let news = member_event(conversation, by, changed);
+                    let deliver = |to: &[ClientId], event| {
+                        router.deliver(&delivery(&app, conversation, to, false, None, event));
+                    };
+                    deliver(&changed.changed, Event::Left(news.clone()));
+                    deliver(&changed.members, Event::MembersLeft(news));
+                    router.members_changed(&app, roster(conversation, changed), &[], now);
+                }),
+            )
+            .await
+    }
+
+    /// How many members it has; how many are online in it, for a room.
+    pub async fn count_members(&self, caller: &Caller, conversation: ConversationId) -> Result<usize> {
+        let found = self.store.conversation(&caller.app.id, conversation).await?;
+        if found.kind.is_room() {
+            return Ok(self.router.room_clients(conversation, usize::MAX).len());
+        }
+        if found.kind.is_temporary() {
+            found.kind.ensure_member(found.has_member(&caller.client))?;
+        }
+        Ok(found.members.len())
+    }
+
+    /// Whether the caller is in it. One that doesn't exist has no members.
+    pub async fn is_member(&self, caller: &Caller, conversation: ConversationId) -> Result<bool> {
+        match self.store.conversation(&caller.app.id, conversation).await {
+            Ok(found) if found.kind.is_room() => Ok(self.router.room_of(caller) == Some(conversation)),
+            Ok(found) => Ok(found.has_member(&caller.client)),
+            Err(Error::ConversationNotFound | Error::TemporaryOver) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The ids without repetitions, in their order.
+pub(super) fn each_once(mut clients: Vec<ClientId>) -> Vec<ClientId> {
+    let mut seen = HashSet::with_capacity(clients.len());
+    clients.retain(|client| seen.insert(client.clone()));
+    clients
+}
+
+fn member_event(conversation: ConversationId, by: ClientId, changed: &MembersChanged) -> MemberEvent {
+    MemberEvent {
+        conversation,
+        kind: changed.kind,
+        ttl_seconds: None,
+        by,
+        members: Arc::from(changed.changed.as_slice()),
+        at: changed.at,
+    }
+}
+
+fn roster(conversation: ConversationId, changed: &MembersChanged) -> Roster<'_> {
+    Roster { conversation, members: &changed.members, version: changed.at }
+}

@@ -1,0 +1,13 @@
+//! A session ends.
+
+use crate::session::{Caller, Ending};
+
+use super::Posthouse;
+
+impl Posthouse {
+    /// Ends a session. After a lost connection the client counts as present until its grace time
+    /// is over; then [`Posthouse::sweep`] sends its will and tells who watches it.
+    pub fn close_session(&self, caller: &Caller, how: Ending) {
+        self.router.close(caller, how, self.clock.now());
+    }
+}

@@ -1,0 +1,147 @@
+//! What clients can do, one file per verb. A gateway parses, calls one of these, and prints the outcome.
+
+mod change_members;
+mod close_session;
+mod create_conversation;
+mod edit_message;
+mod list_missed;
+mod list_unread;
+mod mark_delivered;
+mod mark_read;
+mod mute;
+mod open_session;
+mod post_message;
+mod query_conversations;
+mod read_history;
+mod room;
+mod set_presence;
+mod sweep;
+mod update_conversation;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::app::App;
+use crate::error::Result;
+use crate::event::{Audience, Delivery, Event};
+use crate::id::{AppId, ClientId, ConversationId, SessionId};
+use crate::idgen::IdGen;
+use crate::message::Posted;
+use crate::port::store::Store;
+use crate::router::Router;
+use crate::time::{Chance, Clock, Timestamp};
+
+use post_message::RecentTokens;
+
+/// The domain, ready to serve. Shared by all gateways.
+pub struct Posthouse {
+    store: Arc<dyn Store>,
+    router: Arc<Router>,
+    clock: Arc<dyn Clock>,
+    chance: Arc<dyn Chance>,
+    ids: Arc<IdGen>,
+    directory: RwLock<Directory>,
+    recent: Mutex<RecentTokens>,
+}
+
+/// The apps as last read from the store.
+#[derive(Default)]
+struct Directory {
+    revision: u64,
+    by_id: HashMap<AppId, Arc<App>>,
+    by_key: HashMap<(String, String), Arc<App>>,
+}
+
+impl Posthouse {
+    /// Joins the parts. `ids` is the generator that the store stamps with.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        chance: Arc<dyn Chance>,
+        ids: Arc<IdGen>,
+    ) -> Self {
+        Self {
+            store,
+            router: Arc::new(Router::default()),
+            clock,
+            chance,
+            ids,
+            directory: RwLock::default(),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// The present time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The store behind the domain, for what operators do beside it.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The live sessions.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Takes over apps that were added or changed, also by other processes. Returns whether any was.
+    pub async fn reload_apps(&self) -> Result<bool> {
+        let revision = self.directory.read().unwrap_or_else(PoisonError::into_inner).revision;
+        let Some((revision, apps)) = self.store.apps_since(revision).await? else { return Ok(false) };
+        let mut next = Directory { revision, ..Directory::default() };
+        for app in apps {
+            let app = Arc::new(app);
+            for (name, value) in &app.keys {
+                next.by_key.insert((name.clone(), value.clone()), app.clone());
+            }
+            next.by_id.insert(app.id.clone(), app);
+        }
+        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(true)
+    }
+
+    /// The app whose key `name` has `value`.
+    #[must_use]
+    pub fn app_by_key(&self, name: &str, value: &str) -> Option<Arc<App>> {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        directory.by_key.get(&(name.to_owned(), value.to_owned())).cloned()
+    }
+
+    /// The app as it is set now; sessions keep the one they were opened with until they end.
+    #[must_use]
+    pub fn app(&self, id: &AppId) -> Option<Arc<App>> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
+    /// A fresh id for a client that brings none: 24 hex digits, 96 random bits.
+    #[must_use]
+    pub fn new_client_id(&self) -> ClientId {
+        let text = format!("{:016x}{:08x}", self.chance.bits(), self.chance.bits() >> 32);
+        ClientId::parse(&text).unwrap_or_else(|_| unreachable!("24 hex digits are a client id"))
+    }
+
+    /// Id and time for an answer about a message that was refused: some SDKs read both even then.
+    #[must_use]
+    pub fn stamp(&self) -> Posted {
+        let timestamp = self.clock.now();
+        Posted { id: self.ids.next(timestamp), timestamp }
+    }
+}
+
+/// Addresses an event to stored members, or to who is in the room.
+fn delivery(
+    app: &AppId,
+    conversation: ConversationId,
+    members: &[ClientId],
+    in_room: bool,
+    except: Option<SessionId>,
+    event: Event,
+) -> Delivery {
+    let audience = if in_room { Audience::Room(conversation) } else { Audience::Clients(members.into()) };
+    Delivery { app: app.clone(), audience, except, event: Arc::new(event) }
+}

@@ -1,0 +1,50 @@
+//! What must happen unasked. The domain has no timers: somebody calls these now and then.
+
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::router::Departure;
+
+use super::{Posthouse, delivery};
+
+impl Posthouse {
+    /// Sends the wills of those whose grace time is over and lets subscriptions run out. Calling it
+    /// late only delays these; a few times a second is enough.
+    pub async fn sweep(&self) {
+        for departure in self.router.take_departed(self.clock.now()) {
+            let Departure { client, .. } = &departure;
+            if let Err(error) = self.execute_will(&departure).await {
+                tracing::warn!(%client, %error, "a will could not be sent");
+            }
+        }
+    }
+
+    /// Forgets temporary conversations that are over, a bucket at a time.
+    pub async fn forget_expired(&self) -> Result<usize> {
+        self.store.forget_expired().await
+    }
+
+    async fn execute_will(&self, departure: &Departure) -> Result<()> {
+        let Some(will) = &departure.will else { return Ok(()) };
+        let conversation = match self.store.conversation(&departure.app.id, will.message.conversation).await {
+            Ok(conversation) => conversation,
+            // It ended meanwhile, and its wills with it.
+            Err(Error::TemporaryOver | Error::ConversationNotFound) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if conversation.kind.may_post(conversation.has_member(&departure.client)).is_err() {
+            return Ok(());
+        }
+        let event =
+            Event::MessagePosted { message: will.message.clone(), kind: conversation.kind, transient: true };
+        let in_room = conversation.kind.is_room();
+        self.router.deliver(&delivery(
+            &departure.app.id,
+            conversation.id,
+            &conversation.members,
+            in_room,
+            None,
+            event,
+        ));
+        Ok(())
+    }
+}
