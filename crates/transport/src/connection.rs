@@ -1,0 +1,418 @@
+//! The one connection loop: a single task owns a WebSocket, its protocol and
+//! its queue, and decides when the connection ends.
+//!
+//! ```text
+//!   Fresh ──on_frame──► Ready            small frames, login deadline │ frame_max, no login deadline
+//!     │                   │
+//!     └──── any End ──────┴──► close frame and linger, beside on_end ──► gone
+//! ```
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+use crate::drain::{DrainSignal, Ticket};
+use crate::protocol::{Close, End, Flow, Frame, Outbox, Phase, Protocol};
+use crate::send_queue::{Overflow, Queue};
+
+/// The bounds of one connection.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long a connection may stay [`Phase::Fresh`].
+    pub login_timeout: Duration,
+    /// How long a peer may be silent; pings count as a sign of life.
+    pub idle_timeout: Duration,
+    /// How long one write may wait for a peer that does not read.
+    pub write_timeout: Duration,
+    /// The largest message in bytes while [`Phase::Fresh`].
+    pub frame_before_login: usize,
+    /// The largest inbound message in bytes.
+    pub frame_max: usize,
+    /// The bound of the send queue, in pushes.
+    pub queue: usize,
+}
+
+impl Default for Limits {
+    /// Time-outs that suit the shipped clients, which ping every 180 s and give
+    /// up after 360 to 380 s.
+    fn default() -> Self {
+        Self {
+            login_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(370),
+            write_timeout: Duration::from_secs(10),
+            frame_before_login: 8 * 1024,
+            frame_max: 64 * 1024,
+            queue: 1024,
+        }
+    }
+}
+
+/// Pushes that may share one flush. Bounds how long a busy queue keeps the loop
+/// from reading its peer.
+const PUSHES_PER_FLUSH: usize = 64;
+
+/// How long the close handshake may take. A peer that reads needs one round
+/// trip; one that does not is cut off.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What an emptied outbox may keep, in frames, so that one long answer does not
+/// make an idle connection expensive for ever.
+const OUTBOX_KEPT: usize = 4;
+
+/// Drives `protocol` over `socket` until the connection ends, closes the socket
+/// and says goodbye to the protocol. The caller spawns this future; a panic of
+/// the protocol unwinds through it and leaves counters and tickets right.
+pub async fn run<S, P>(
+    mut socket: WebSocketStream<S>,
+    mut protocol: P,
+    mut queue: Queue<P::Push>,
+    limits: Limits,
+    drain: DrainSignal,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    P: Protocol,
+{
+    let mut meter = Meter::open(drain.track());
+    let (end, farewell) = drive(&mut socket, &mut protocol, &mut queue, &limits, &drain, &meter).await;
+    meter.end = end.label();
+    tracing::debug!(reason = end.label(), "connection ended");
+    // From here on pushers are refused, and what they queued is freed.
+    drop(queue);
+    // The domain must not wait for a peer that is slow to leave.
+    tokio::join!(part(&mut socket, farewell), Box::pin(protocol.on_end(end)));
+}
+
+/// Runs the connection to its end; also says with which close frame to part.
+async fn drive<S, P>(
+    socket: &mut WebSocketStream<S>,
+    protocol: &mut P,
+    queue: &mut Queue<P::Push>,
+    limits: &Limits,
+    drain: &DrainSignal,
+    meter: &Meter,
+) -> (End, Option<Close>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    P: Protocol,
+{
+    let mut out = Outbox::new();
+    let mut drain = drain.watch();
+    let mut deadlines = Deadlines::start(limits, protocol.phase());
+    let timer = sleep_until(deadlines.next().0);
+    tokio::pin!(timer);
+    let mut pushers_left = true;
+    let overflow = queue.overflow();
+
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = overflow.happened() => Event::Overflow,
+            until = drain.changed() => Event::Drain(until),
+            message = socket.next() => Event::Inbound(message),
+            push = queue.recv(), if pushers_left => Event::Push(push),
+            () = &mut timer => Event::Timer,
+        };
+
+        let mut flow = Flow::Continue;
+        let mut pong = false;
+        match event {
+            Event::Overflow => return by_transport(protocol, End::Slow),
+            Event::Drain(until) => {
+                if deadlines.drained.replace(until).is_none() {
+                    protocol.on_drain(&mut out);
+                }
+            }
+            Event::Inbound(message) => {
+                deadlines.heard = Instant::now();
+                match received(message) {
+                    Received::Frame(frame) => {
+                        let size = frame.payload().len();
+                        meter.frames_in.increment(1);
+                        meter.bytes_in.increment(size as u64);
+                        let limit = match protocol.phase() {
+                            Phase::Fresh => limits.frame_before_login.min(limits.frame_max),
+                            Phase::Ready => limits.frame_max,
+                        };
+                        if size > limit {
+                            return by_transport(protocol, End::FrameTooLong);
+                        }
+                        // Boxed: its state lives only while it runs, so an idle
+                        // connection does not pay for the deepest use case.
+                        flow = Box::pin(protocol.on_frame(frame, &mut out)).await;
+                    }
+                    Received::Control => pong = true,
+                    Received::End(end) => return by_transport(protocol, end),
+                    Received::Broken(close) => return (End::Lost, Some(close)),
+                }
+            }
+            Event::Push(Some(push)) => {
+                meter.queue_depth.record(depth(queue.len() + 1));
+                flow = protocol.on_push(push, &mut out);
+            }
+            Event::Push(None) => pushers_left = false,
+            Event::Timer => {
+                let (at, end) = deadlines.next();
+                if at <= Instant::now() {
+                    return by_transport(protocol, end);
+                }
+                // Frames only move the stored instants; the timer follows
+                // here, once per time-out and not once per frame.
+                timer.as_mut().reset(at);
+            }
+        }
+
+        let mut room = PUSHES_PER_FLUSH;
+        while flow == Flow::Continue && room > 0 {
+            let Some(push) = queue.try_recv() else { break };
+            flow = protocol.on_push(push, &mut out);
+            room -= 1;
+        }
+        // The answer to a ping waits inside the socket for a flush.
+        if (pong || !out.is_empty())
+            && let Err(end) = write(socket, &mut out, &overflow, limits, meter).await
+        {
+            return by_transport(protocol, end);
+        }
+        if let Flow::Close(close) = flow {
+            return (End::ByProtocol, Some(close));
+        }
+
+        deadlines.phase_is(protocol.phase());
+        let (at, end) = deadlines.next();
+        // A peer that never stops talking would starve the timer.
+        if at <= deadlines.heard {
+            return by_transport(protocol, end);
+        }
+        if at < timer.deadline() {
+            timer.as_mut().reset(at);
+        }
+    }
+}
+
+/// An end that the protocol did not ask for, and the close frame it wants for
+/// it. A peer that has left is told nothing.
+fn by_transport<P: Protocol>(protocol: &P, end: End) -> (End, Option<Close>) {
+    let farewell = match end {
+        End::Idle | End::LoginTimeout | End::FrameTooLong | End::Slow | End::Drained => {
+            Some(protocol.close_for(end))
+        }
+        End::PeerClosed | End::Lost | End::ByProtocol => None,
+    };
+    (end, farewell)
+}
+
+enum Event<T> {
+    Overflow,
+    Drain(Instant),
+    Inbound(Option<Result<Message, Error>>),
+    Push(Option<T>),
+    Timer,
+}
+
+/// The instants at which the transport itself ends the connection.
+struct Deadlines {
+    idle_timeout: Duration,
+    login_timeout: Duration,
+    heard: Instant,
+    /// Since when nobody is logged in; `None` while somebody is.
+    fresh_since: Option<Instant>,
+    drained: Option<Instant>,
+}
+
+impl Deadlines {
+    fn start(limits: &Limits, phase: Phase) -> Self {
+        let now = Instant::now();
+        Self {
+            idle_timeout: limits.idle_timeout,
+            login_timeout: limits.login_timeout,
+            heard: now,
+            fresh_since: (phase == Phase::Fresh).then_some(now),
+            drained: None,
+        }
+    }
+
+    /// A connection whose last session closed has its login time once more.
+    fn phase_is(&mut self, phase: Phase) {
+        match phase {
+            Phase::Fresh => {
+                self.fresh_since.get_or_insert_with(Instant::now);
+            }
+            Phase::Ready => self.fresh_since = None,
+        }
+    }
+
+    fn next(&self) -> (Instant, End) {
+        let idle = (self.heard + self.idle_timeout, End::Idle);
+        let login = self.fresh_since.map(|since| (since + self.login_timeout, End::LoginTimeout));
+        let drained = self.drained.map(|at| (at, End::Drained));
+        [login, drained].into_iter().flatten().fold(
+            idle,
+            |soonest, other| {
+                if other.0 < soonest.0 { other } else { soonest }
+            },
+        )
+    }
+}
+
+enum Received {
+    Frame(Frame),
+    /// A ping or a pong: a sign of life, nothing for the protocol.
+    Control,
+    End(End),
+    /// The peer broke RFC 6455; the transport itself names the close code.
+    Broken(Close),
+}
+
+fn received(message: Option<Result<Message, Error>>) -> Received {
+    match message {
+        Some(Ok(Message::Text(text))) => Received::Frame(Frame::Text(Bytes::from(text))),
+        Some(Ok(Message::Binary(bytes))) => Received::Frame(Frame::Binary(bytes)),
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Received::Control,
+        Some(Ok(Message::Close(_))) | None => Received::End(End::PeerClosed),
+        Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
+            Received::End(End::PeerClosed)
+        }
+        Some(Err(Error::Capacity(_))) => Received::End(End::FrameTooLong),
+        Some(Err(Error::Protocol(_))) => Received::Broken(Close { code: 1002, reason: "protocol error" }),
+        Some(Err(Error::Utf8(_))) => Received::Broken(Close { code: 1007, reason: "text is not UTF-8" }),
+        Some(Err(_)) => Received::End(End::Lost),
+    }
+}
+
+/// Writes all of `out`, and whatever the socket itself has queued, in one flush.
+async fn write<S>(
+    socket: &mut WebSocketStream<S>,
+    out: &mut Outbox,
+    overflow: &Overflow,
+    limits: &Limits,
+    meter: &Meter,
+) -> Result<(), End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let sending = async {
+        for frame in out.drain(..) {
+            meter.frames_out.increment(1);
+            meter.bytes_out.increment(frame.payload().len() as u64);
+            socket.feed(message_of(frame)).await?;
+        }
+        socket.flush().await
+    };
+    let sent = tokio::select! {
+        biased;
+        sent = sending => sent,
+        () = overflow.happened() => return Err(End::Slow),
+        () = sleep(limits.write_timeout) => return Err(End::Slow),
+    };
+    out.shrink_to(OUTBOX_KEPT);
+    match sent {
+        Ok(()) => Ok(()),
+        Err(Error::WriteBufferFull(_)) => {
+            tracing::error!("a frame is larger than a connection may buffer");
+            Err(End::Lost)
+        }
+        Err(error) => {
+            tracing::debug!(%error, "write failed");
+            Err(End::Lost)
+        }
+    }
+}
+
+fn message_of(frame: Frame) -> Message {
+    match frame {
+        Frame::Binary(bytes) => Message::Binary(bytes),
+        Frame::Text(bytes) => Message::Text(
+            Utf8Bytes::try_from(bytes.clone())
+                .unwrap_or_else(|_| Utf8Bytes::from(String::from_utf8_lossy(&bytes).as_ref())),
+        ),
+    }
+}
+
+/// Sends the close frame and waits for the peer to leave, for a bounded time.
+/// Closing a socket with unread bytes would send a reset that destroys the
+/// close frame on its way, so inbound bytes are read and forgotten.
+async fn part<S>(socket: &mut WebSocketStream<S>, farewell: Option<Close>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let parting = async {
+        let said = match farewell {
+            Some(close) => socket.send(Message::Close(Some(close_frame(close)))).await,
+            // Sends the reply to the peer's close frame, if it sent one.
+            None => socket.flush().await,
+        };
+        if said.is_err() {
+            return;
+        }
+        if farewell.is_some() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+        let stream = socket.get_mut();
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut forgotten = vec![0; 4096];
+        while matches!(stream.read(&mut forgotten).await, Ok(1..)) {}
+    };
+    if timeout(CLOSE_TIMEOUT, Box::pin(parting)).await.is_err() {
+        tracing::debug!("peer did not finish the close handshake");
+    }
+}
+
+fn close_frame(close: Close) -> CloseFrame {
+    /// A control frame carries 125 bytes, two of which are the code.
+    const REASON_MAX: usize = 123;
+    let end = close.reason.floor_char_boundary(REASON_MAX);
+    CloseFrame { code: close.code.into(), reason: Utf8Bytes::from_static(&close.reason[..end]) }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a queue depth is far below 2^52")]
+fn depth(len: usize) -> f64 {
+    len as f64
+}
+
+/// The metrics of one connection. Handles are looked up once, not per frame;
+/// dropping it, also by a panic, takes the connection out of the gauge.
+struct Meter {
+    connections: Gauge,
+    frames_in: Counter,
+    frames_out: Counter,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    queue_depth: Histogram,
+    end: &'static str,
+    _ticket: Ticket,
+}
+
+impl Meter {
+    fn open(ticket: Ticket) -> Self {
+        let connections = gauge!("posthouse_connections");
+        connections.increment(1.0);
+        counter!("posthouse_connections_total").increment(1);
+        Self {
+            connections,
+            frames_in: counter!("posthouse_frames_in_total"),
+            frames_out: counter!("posthouse_frames_out_total"),
+            bytes_in: counter!("posthouse_bytes_in_total"),
+            bytes_out: counter!("posthouse_bytes_out_total"),
+            queue_depth: histogram!("posthouse_send_queue_depth"),
+            end: "panic",
+            _ticket: ticket,
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.connections.decrement(1.0);
+        counter!("posthouse_closes_total", "reason" => self.end).increment(1);
+    }
+}

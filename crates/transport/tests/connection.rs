@@ -1,0 +1,360 @@
+//! The connection loop over an in-memory pipe, with a clock that jumps.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod support;
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use posthouse_transport::{
+    Close, Drain, End, Flow, Frame, Limits, Outbox, Phase, Protocol, Pusher, run, send_queue,
+};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use support::Witness;
+
+/// Counts the writes that reach the pipe: one per system call of a real socket.
+struct Counted {
+    pipe: DuplexStream,
+    writes: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.pipe).poll_write(cx, buf);
+        if written.is_ready() {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+}
+
+struct Rig {
+    client: WebSocketStream<DuplexStream>,
+    pusher: Pusher<Frame>,
+    ends: mpsc::Receiver<End>,
+    drain: Drain,
+    writes: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+    start: Instant,
+}
+
+const PIPE: usize = 256 * 1024;
+
+impl Rig {
+    async fn start(limits: Limits) -> Self {
+        Self::with_pipe(limits, PIPE, |_| {}).await
+    }
+
+    /// `before` may push before the connection's task runs for the first time.
+    async fn with_pipe(limits: Limits, pipe: usize, before: impl FnOnce(&Pusher<Frame>)) -> Self {
+        let (near, far) = duplex(pipe);
+        let writes = Arc::new(AtomicUsize::new(0));
+        let counted = Counted { pipe: far, writes: Arc::clone(&writes) };
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(limits.frame_max))
+            .max_frame_size(Some(limits.frame_max));
+        let server = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
+        let client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        let (witness, ends) = Witness::new();
+        let (pusher, queue) = send_queue(limits.queue);
+        let script = witness.script(pusher.clone());
+        before(&pusher);
+        let drain = Drain::new();
+        let task = tokio::spawn(run(server, script, queue, limits, drain.signal()));
+        // The connection's clock starts when its task first runs.
+        tokio::task::yield_now().await;
+        Self { client, pusher, ends, drain, writes, task, start: Instant::now() }
+    }
+
+    async fn say(&mut self, text: &'static str) {
+        self.client.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Message {
+        self.client.next().await.unwrap().unwrap()
+    }
+
+    async fn login(&mut self) {
+        self.say("login").await;
+        assert_eq!(self.hear().await, Message::text("welcome"));
+    }
+
+    async fn expect_close(&mut self, code: u16) {
+        match self.hear().await {
+            Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), code),
+            other => panic!("expected a close frame, got {other:?}"),
+        }
+    }
+
+    /// The end the protocol was told, after the task is gone.
+    async fn end(mut self) -> End {
+        let end = self.ends.recv().await.unwrap();
+        drop(self.client);
+        self.task.await.unwrap();
+        assert!(self.pusher.is_closed());
+        assert!(self.drain.finished(Duration::ZERO).await);
+        end
+    }
+}
+
+fn elapsed(rig: &Rig) -> u64 {
+    rig.start.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn login_timeout() {
+    let mut rig = Rig::start(Limits::default()).await;
+    // Talking does not help; only logging in does.
+    tokio::time::advance(Duration::from_secs(40)).await;
+    rig.say("hello").await;
+    assert_eq!(rig.hear().await, Message::text("hello"));
+    rig.expect_close(4108).await;
+    assert_eq!(elapsed(&rig), 60);
+    assert_eq!(rig.end().await, End::LoginTimeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn login_time_begins_anew_after_a_logout() {
+    let mut rig = Rig::start(Limits::default()).await;
+    rig.login().await;
+    tokio::time::advance(Duration::from_secs(300)).await;
+    rig.say("logout").await;
+    assert_eq!(rig.hear().await, Message::text("bye"));
+    rig.expect_close(4108).await;
+    assert_eq!(elapsed(&rig), 360);
+    assert_eq!(rig.end().await, End::LoginTimeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_timeout_counts_from_the_last_frame() {
+    let mut rig = Rig::start(Limits::default()).await;
+    rig.login().await;
+    tokio::time::advance(Duration::from_secs(100)).await;
+    rig.client.send(Message::Ping(Bytes::from_static(b"alive"))).await.unwrap();
+    assert_eq!(rig.hear().await, Message::Pong(Bytes::from_static(b"alive")));
+    // What the server sends is no sign of life of the peer.
+    tokio::time::advance(Duration::from_secs(300)).await;
+    rig.pusher.try_push(Frame::text("news")).unwrap();
+    assert_eq!(rig.hear().await, Message::text("news"));
+    rig.expect_close(4107).await;
+    assert_eq!(elapsed(&rig), 470);
+    assert_eq!(rig.end().await, End::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_pushes_leave_in_one_write() {
+    let mut rig = Rig::with_pipe(Limits::default(), PIPE, |pusher| {
+        for number in 0..50 {
+            pusher.try_push(Frame::text(format!("{number}"))).unwrap();
+        }
+    })
+    .await;
+    for number in 0..50 {
+        assert_eq!(rig.hear().await, Message::text(format!("{number}")));
+    }
+    assert_eq!(rig.writes.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_precedes_its_pushes_in_one_write() {
+    let mut rig = Rig::start(Limits::default()).await;
+    rig.say("push 20").await;
+    assert_eq!(rig.hear().await, Message::text("pushed"));
+    for number in 0..20 {
+        assert_eq!(rig.hear().await, Message::text(format!("push {number}")));
+    }
+    assert_eq!(rig.writes.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_write_times_out() {
+    let mut rig = Rig::with_pipe(Limits::default(), 64, |_| {}).await;
+    rig.pusher.try_push(Frame::Binary(Bytes::from(vec![0; 4096]))).unwrap();
+    assert_eq!(rig.ends.recv().await, Some(End::Slow));
+    assert_eq!(elapsed(&rig), 10);
+    rig.task.await.unwrap();
+    assert_eq!(rig.start.elapsed().as_secs(), 12, "the close frame had its chance");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overflow_ends_a_blocked_write_at_once() {
+    let limits = Limits { queue: 4, ..Limits::default() };
+    let mut rig = Rig::with_pipe(limits, 64, |_| {}).await;
+    let big = || Frame::Binary(Bytes::from(vec![0; 4096]));
+    rig.pusher.try_push(big()).unwrap();
+    // Lets the connection take the push and block in its write.
+    while !rig.pusher.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    while rig.pusher.try_push(big()).is_ok() {}
+    assert_eq!(rig.ends.recv().await, Some(End::Slow));
+    assert_eq!(rig.start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_peer_that_wakes_up_learns_why() {
+    let limits = Limits { queue: 1, ..Limits::default() };
+    let mut rig = Rig::with_pipe(limits, PIPE, |pusher| {
+        assert!(pusher.try_push(Frame::text("one")).is_ok());
+        assert!(pusher.try_push(Frame::text("two")).is_err());
+    })
+    .await;
+    rig.expect_close(4115).await;
+    assert_eq!(rig.end().await, End::Slow);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_tells_waits_and_closes() {
+    let mut rig = Rig::start(Limits::default()).await;
+    rig.login().await;
+    rig.drain.begin(Duration::from_secs(5));
+    assert_eq!(rig.hear().await, Message::binary(&b"goaway"[..]));
+    // Still served while the grace time runs, and told only once.
+    rig.drain.begin(Duration::from_secs(3));
+    rig.say("still here").await;
+    assert_eq!(rig.hear().await, Message::text("still here"));
+    rig.expect_close(1001).await;
+    assert_eq!(elapsed(&rig), 3);
+    assert_eq!(rig.end().await, End::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_leaves_during_the_drain_is_not_waited_for() {
+    let mut rig = Rig::start(Limits::default()).await;
+    rig.drain.begin(Duration::from_secs(500));
+    assert_eq!(rig.hear().await, Message::binary(&b"goaway"[..]));
+    rig.client.close(None).await.unwrap();
+    assert_eq!(rig.ends.recv().await, Some(End::PeerClosed));
+    drop(rig.client);
+    assert!(rig.drain.finished(Duration::from_secs(1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_words_come_before_the_close() {
+    let mut rig = Rig::start(Limits::default()).await;
+    rig.say("quit").await;
+    assert_eq!(rig.hear().await, Message::text("last words"));
+    rig.expect_close(4000).await;
+    assert_eq!(rig.end().await, End::ByProtocol);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_orderly_ends_of_a_peer() {
+    let mut rig = Rig::start(Limits::default()).await;
+    rig.client.close(None).await.unwrap();
+    assert_eq!(rig.hear().await, Message::Close(None), "the reply");
+    assert_eq!(rig.end().await, End::PeerClosed);
+
+    let mut rig = Rig::start(Limits::default()).await;
+    drop(rig.client);
+    assert_eq!(rig.ends.recv().await, Some(End::PeerClosed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn frame_limits_follow_the_phase() {
+    let limits = Limits::default();
+    let (small, large) = (limits.frame_before_login, limits.frame_max);
+    for (login, size) in [(false, small), (true, large)] {
+        let mut rig = Rig::start(limits.clone()).await;
+        if login {
+            rig.login().await;
+        }
+        let fits = Message::binary(vec![7; size]);
+        rig.client.send(fits.clone()).await.unwrap();
+        assert_eq!(rig.hear().await, fits);
+        let too_long = Message::binary(vec![7; size + 1]);
+        rig.client.send(too_long).await.unwrap();
+        rig.expect_close(4109).await;
+        assert_eq!(rig.end().await, End::FrameTooLong);
+    }
+}
+
+/// Keeps no pusher, so its queue ends before its connection does.
+struct Deaf;
+
+impl Protocol for Deaf {
+    type Push = Frame;
+
+    fn phase(&self) -> Phase {
+        Phase::Ready
+    }
+
+    async fn on_frame(&mut self, frame: Frame, out: &mut Outbox) -> Flow {
+        out.push(frame);
+        Flow::Continue
+    }
+
+    fn on_push(&mut self, _: Frame, _: &mut Outbox) -> Flow {
+        Flow::Continue
+    }
+
+    fn on_drain(&mut self, _: &mut Outbox) {}
+
+    fn close_for(&self, _: End) -> Close {
+        Close { code: 1000, reason: "" }
+    }
+
+    async fn on_end(self, _: End) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_pushers_is_served() {
+    let (near, far) = duplex(PIPE);
+    let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+    let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+    let (pusher, queue) = send_queue(1);
+    drop(pusher);
+    let drain = Drain::new();
+    let task = tokio::spawn(run(server, Deaf, queue, Limits::default(), drain.signal()));
+    client.send(Message::text("hello")).await.unwrap();
+    assert_eq!(client.next().await.unwrap().unwrap(), Message::text("hello"));
+    client.close(None).await.unwrap();
+    drop(client);
+    task.await.unwrap();
+}
+
+/// An idle connection may cost 6 to 10 KB, of which 4 KB are the read buffer.
+#[tokio::test]
+async fn the_loop_itself_is_small() {
+    let (_, far) = duplex(1);
+    let socket = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+    let (witness, _ends) = Witness::new();
+    let (pusher, queue) = send_queue(1);
+    let script = witness.script(pusher);
+    let drain = Drain::new().signal();
+    let future = run(socket, script, queue, Limits::default(), drain);
+    let size = size_of_val(&future);
+    assert!(size < 3000, "{size} bytes");
+}
