@@ -1,0 +1,278 @@
+//! The store on SQLite: one writing thread with group commit, a few reading threads, one file for
+//! what lasts and one for each expiry bucket.
+//!
+//! [`writer`] and [`readers`] own all connections; the files named after the port's parts hold what
+//! runs on them. [`open`] says how files are checked, [`shards`] where a conversation lives.
+
+pub(crate) mod apps;
+pub(crate) mod audit;
+mod conversations;
+mod inbox;
+pub(crate) mod open;
+mod queue;
+mod readers;
+mod rows;
+mod shards;
+mod timeline;
+mod upkeep;
+mod writer;
+
+use std::collections::HashMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+
+use posthouse_core::error::{Error, Result, StoreFault};
+use posthouse_core::id::{AppId, ConversationId, MessageId};
+use posthouse_core::port::store::AfterCommit;
+use rusqlite::{Connection, OptionalExtension as _};
+use tokio::sync::oneshot;
+
+use open::{OpenError, OpenOptions, Role, Schema, check_library, make_dir, open_for_writing, secret_file};
+use queue::{Queue, Refused};
+use readers::{Read, Reader};
+use rows::{Work, absent};
+use shards::{FileKey, Shards, main_path};
+use writer::{Outcome, Request, Tx, Write, Writer};
+
+/// The store of one data directory, for one server.
+pub struct SqliteStore {
+    options: OpenOptions,
+    shards: Arc<Shards>,
+    writer: Arc<Queue<Request>>,
+    readers: Arc<Queue<Read>>,
+    app_keys: RwLock<HashMap<AppId, i64>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held as long as the store is open: two servers on one directory would each believe that they
+    /// are the one writer.
+    _lock: File,
+}
+
+/// No app has this key: whatever is asked of it finds nothing.
+const UNKNOWN_APP: i64 = -1;
+
+impl SqliteStore {
+    /// Opens the data directory `dir`, making what isn't there. Blocks for the time of a few file
+    /// operations, or longer when the log of a crash is read.
+    pub fn open(dir: &Path, options: OpenOptions) -> std::result::Result<Self, OpenError> {
+        check_library()?;
+        make_dir(dir)?;
+        let lock = lock(dir)?;
+        make_dir(&dir.join("expiring"))?;
+        let main = open_main(dir, Role::Writer)?;
+        let shards = Arc::new(Shards::find(dir)?);
+        let mut files = HashMap::new();
+        advance_ids(&main, &options).map_err(|source| OpenError::Sqlite { file: main_path(dir), source })?;
+        files.insert(FileKey::Main, main);
+        for bucket in shards.living(options.clock.now()) {
+            let key = FileKey::Bucket(bucket);
+            let path = shards.path(key);
+            let db = open_for_writing(&path, Schema::Bucket, Role::Writer)?;
+            advance_ids(&db, &options).map_err(|source| OpenError::Sqlite { file: path, source })?;
+            files.insert(key, db);
+        }
+        Self::start(dir, options, shards, files, lock)
+    }
+
+    fn start(
+        dir: &Path,
+        options: OpenOptions,
+        shards: Arc<Shards>,
+        files: HashMap<FileKey, Connection>,
+        lock: File,
+    ) -> std::result::Result<Self, OpenError> {
+        let gate = Arc::new(RwLock::new(()));
+        let readers = Arc::new(Queue::new(readers::QUEUE_MAX));
+        let writer = Arc::new(Queue::new(writer::QUEUE_MAX));
+        let store = Self {
+            options: options.clone(),
+            shards: Arc::clone(&shards),
+            writer: Arc::clone(&writer),
+            readers: Arc::clone(&readers),
+            app_keys: RwLock::default(),
+            threads: Mutex::default(),
+            _lock: lock,
+        };
+        for number in 0..options.readers.max(1) {
+            let reader = Reader::new(Arc::clone(&shards), Arc::clone(&gate), Arc::clone(&options.clock))
+                .map_err(|source| OpenError::Sqlite { file: main_path(dir), source })?;
+            let queue = Arc::clone(&readers);
+            store.spawn(dir, format!("store-read-{number}"), move || reader.run(&queue))?;
+        }
+        let on_forget = Box::new(move || readers.nudge());
+        let writer = Writer {
+            queue: writer,
+            shards,
+            gate,
+            options,
+            on_forget,
+            files,
+            patch_times: HashMap::new(),
+            pages_max: 0,
+        };
+        store.spawn(dir, "store-write".to_owned(), move || writer.run())?;
+        Ok(store)
+    }
+
+    fn spawn(
+        &self,
+        dir: &Path,
+        name: String,
+        work: impl FnOnce() + Send + 'static,
+    ) -> std::result::Result<(), OpenError> {
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(work)
+            .map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// Writes to the file of `conversation`.
+    async fn write_to<T, F>(&self, conversation: ConversationId, after: AfterCommit<T>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
+    {
+        self.ensure_bucket(conversation)?;
+        let (reply, answer) = oneshot::channel();
+        let job = Write {
+            file: FileKey::of(conversation),
+            makes_bucket: false,
+            reads_siblings: false,
+            work: Some(work),
+            after: Some(after),
+            outcome: None,
+            reply,
+        };
+        self.submit(Request::Write(Box::new(job)))?;
+        answer.await.unwrap_or(Err(Error::Store(StoreFault::Closing)))
+    }
+
+    fn submit(&self, request: Request) -> Result<()> {
+        match self.writer.push(request) {
+            Ok(_) => {
+                metrics::gauge!("posthouse_writer_queue").increment(1.0);
+                Ok(())
+            }
+            Err(Refused::Full) => {
+                metrics::counter!("posthouse_store_failures_total", "kind" => "busy").increment(1);
+                Err(StoreFault::Busy.into())
+            }
+            Err(Refused::Closed) => Err(StoreFault::Closing.into()),
+        }
+    }
+
+    /// Reads on one of the reading threads.
+    async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Reader) -> Work<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        // A caller that has given up needs no answer.
+        let read = Box::new(move |reader: &mut Reader| drop(reply.send(work(reader).map_err(Error::from))));
+        match self.readers.push(read) {
+            Ok(_) => {}
+            Err(Refused::Full) => {
+                metrics::counter!("posthouse_store_failures_total", "kind" => "busy").increment(1);
+                return Err(StoreFault::Busy.into());
+            }
+            Err(Refused::Closed) => return Err(StoreFault::Closing.into()),
+        }
+        // No answer at all means that the read panicked.
+        answer.await.unwrap_or(Err(Error::Store(StoreFault::Failed)))
+    }
+
+    /// Reads from the file of `conversation`.
+    async fn read_from<T, F>(&self, conversation: ConversationId, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, posthouse_core::time::Timestamp) -> Work<T> + Send + 'static,
+    {
+        self.read(move |reader| {
+            let now = reader.now();
+            match reader.snapshot(FileKey::of(conversation))? {
+                Some(snapshot) => work(&snapshot, now),
+                None => Err(absent(conversation).into()),
+            }
+        })
+        .await
+    }
+
+    /// A temporary conversation without a file is over, whatever is asked of it.
+    fn ensure_bucket(&self, conversation: ConversationId) -> Result<()> {
+        match conversation.bucket() {
+            Some(bucket) if !self.shards.has(bucket) => Err(Error::TemporaryOver),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The app's short key, or one that finds nothing.
+    async fn app_key(&self, app: &AppId) -> Result<i64> {
+        if let Some(key) = self.app_keys.read().unwrap_or_else(PoisonError::into_inner).get(app) {
+            return Ok(*key);
+        }
+        let id = app.clone();
+        let key = self
+            .read(move |reader| {
+                let Some(main) = reader.snapshot(FileKey::Main)? else { return Ok(None) };
+                let mut find = main.prepare_cached("SELECT key FROM app WHERE id = ?1")?;
+                Ok(find.query_row([id.as_str()], |row| row.get::<_, i64>(0)).optional()?)
+            })
+            .await?;
+        let Some(key) = key else { return Ok(UNKNOWN_APP) };
+        // Apps are never deleted, so a key once seen stays right.
+        self.app_keys.write().unwrap_or_else(PoisonError::into_inner).insert(app.clone(), key);
+        Ok(key)
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.writer.close();
+        self.readers.close();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // The last handle may be dropped by a closure on one of these threads: none waits for itself.
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                tracing::error!("a thread of the store has panicked");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").field("shards", &self.shards).finish_non_exhaustive()
+    }
+}
+
+/// Opens the main file. Two processes that both find the directory empty take turns.
+fn open_main(dir: &Path, role: Role) -> std::result::Result<Connection, OpenError> {
+    let turn_path: PathBuf = dir.join("posthouse.setup.lock");
+    let turn = secret_file(&turn_path)?;
+    turn.lock().map_err(|source| OpenError::Io { path: turn_path, source })?;
+    // The turn ends when its file is closed.
+    open_for_writing(&main_path(dir), Schema::Main, role)
+}
+
+fn lock(dir: &Path) -> std::result::Result<File, OpenError> {
+    let path = dir.join("posthouse.lock");
+    let file = secret_file(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    }
+}
+
+/// No id is given twice, also when the clock is behind.
+fn advance_ids(db: &Connection, options: &OpenOptions) -> rusqlite::Result<()> {
+    let newest: Option<i64> = db.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
+    if let Some(id) = newest.and_then(|id| u64::try_from(id).ok()).and_then(MessageId::from_u64) {
+        options.ids.advance_past(id);
+    }
+    Ok(())
+}

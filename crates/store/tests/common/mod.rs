@@ -1,0 +1,44 @@
+//! An engine of the contract suite on a scratch directory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use posthouse_core::idgen::IdGen;
+use posthouse_core::port::store::Store;
+use posthouse_store::{OpenOptions, SqliteStore};
+use posthouse_testkit::store_suite::Engine;
+use posthouse_testkit::time::ManualClock;
+use tempfile::TempDir;
+
+#[allow(dead_code, reason = "not every test file runs the suite")]
+pub(crate) struct Sqlite {
+    dir: TempDir,
+}
+
+#[allow(dead_code, reason = "not every test file runs the suite")]
+impl Sqlite {
+    pub(crate) fn new() -> Self {
+        Self { dir: TempDir::new().unwrap() }
+    }
+}
+
+#[async_trait]
+impl Engine for Sqlite {
+    async fn open(&self, clock: Arc<ManualClock>) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(self.dir.path(), options(clock)).unwrap())
+    }
+
+    async fn audit(&self) -> Vec<String> {
+        posthouse_store::audit(self.dir.path()).unwrap()
+    }
+}
+
+pub(crate) fn options(clock: Arc<ManualClock>) -> OpenOptions {
+    OpenOptions::new(clock, Arc::new(IdGen::new(1)))
+}
+
+#[allow(dead_code, reason = "not every test file opens a directory of its own")]
+pub(crate) fn open(dir: &Path, clock: &Arc<ManualClock>) -> SqliteStore {
+    SqliteStore::open(dir, options(Arc::clone(clock))).unwrap()
+}
