@@ -1,0 +1,144 @@
+//! `posthouse bench`: load over the real LeanCloud socket, with honest clocks and a check of every
+//! message.
+//!
+//! [`pairs`] makes clients talk to each other at a fixed rate, [`idle`] holds connections that say
+//! nothing. Both measure a running server or one that they start themselves. [`schedule`] fixes the
+//! load in advance, [`check`] finds loss, duplicates and wrong order, [`report`] prints.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::peer;
+
+pub mod check;
+pub mod idle;
+pub mod pairs;
+pub mod process;
+pub mod report;
+pub mod schedule;
+mod server;
+
+/// Files that the generator needs besides its sockets.
+const OTHER_FILES: u64 = 64;
+
+/// The arguments of `posthouse bench`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    workload: Workload,
+}
+
+#[derive(Debug, Subcommand)]
+enum Workload {
+    /// Pairs of clients exchange messages at a fixed rate; every message is checked.
+    Pairs(pairs::Args),
+    /// Logged-in clients that say nothing, to see what a connection costs.
+    Idle(idle::Args),
+}
+
+/// What to measure, and how fast to connect.
+#[derive(Debug, clap::Args)]
+pub struct Target {
+    /// A running server, as http://host:port (its router is asked) or ws://host:port. Without it,
+    /// a server is started for this run, in a process of its own.
+    #[arg(long, value_name = "URL", requires = "app_id")]
+    pub url: Option<String>,
+    /// `LeanCloud` App ID of the running server's app.
+    #[arg(long, value_name = "ID", requires = "url")]
+    pub app_id: Option<String>,
+    /// `LeanCloud` App Key; the socket asks for none, so it may be left out.
+    #[arg(long, value_name = "KEY", requires = "url")]
+    pub app_key: Option<String>,
+    /// The running server's process on this machine, to measure its CPU time and memory.
+    #[arg(long, value_name = "PID", requires = "url")]
+    pub server_pid: Option<u32>,
+    /// Where the own server keeps its data; choose the disk you want to measure. Default: a
+    /// temporary directory.
+    #[arg(id = "own_data", long = "own-data", value_name = "DIR", conflicts_with = "url")]
+    pub data: Option<PathBuf>,
+    /// New connections a second while clients come online.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_per_second: u32,
+    /// Write the result as one JSON line to FILE instead of below the table; `-` prints only it.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Why a run failed, or gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something was lost, doubled, out of order, refused or unanswered; the report says what.
+    #[error("the run did not pass")]
+    Violated,
+    /// `--url` without `--app-id`.
+    #[error("--url needs --app-id")]
+    NoApp,
+    /// The own server could not be started.
+    #[error("a server could not be started for this run")]
+    OwnServer(#[source] std::io::Error),
+    /// The own server ended, with what it said.
+    #[error("a server could not be started for this run: {0}")]
+    OwnServerSaid(String),
+    /// More connections than files may be open.
+    #[error("{wanted} connections need more open files than the {allowed} allowed; try `ulimit -n {}`", wanted + OTHER_FILES)]
+    TooManyConnections {
+        /// Connections asked for.
+        wanted: u64,
+        /// Open files allowed.
+        allowed: u64,
+    },
+    /// A client could not get ready.
+    #[error("client {client} could not get ready")]
+    NotReady {
+        /// Its id.
+        client: String,
+        /// Why.
+        source: peer::Error,
+    },
+    /// The server could not be found.
+    #[error(transparent)]
+    Peer(#[from] peer::Error),
+    /// The result could not be written.
+    #[error("the result could not be written")]
+    Output(#[from] std::io::Error),
+    /// A task of the generator failed.
+    #[error("a task of the load generator failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Runs a workload; the result goes to standard output, the progress bar to standard error. Fails
+/// with [`Error::Violated`] if the result, which is printed all the same, is not clean.
+pub async fn run(args: Args) -> Result<(), Error> {
+    let mut out = std::io::stdout();
+    match args.workload {
+        Workload::Pairs(args) => pairs::run(&args, &mut out).await,
+        Workload::Idle(args) => idle::run(&args, &mut out).await,
+    }
+}
+
+/// Refuses a run that would fail half way for want of file descriptors.
+fn check_open_files(connections: u32) -> Result<(), Error> {
+    let wanted = u64::from(connections);
+    match process::open_files_max() {
+        Some(allowed) if wanted + OTHER_FILES > allowed => Err(Error::TooManyConnections { wanted, allowed }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A bar on standard error, drawn only when somebody looks.
+fn progress(length: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{prefix:>10} [{bar:40}] {pos}/{len} {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_prefix(what);
+    bar
+}
+
+/// The time between two connections.
+fn gap(per_second: u32) -> Duration {
+    Duration::from_secs(1) / per_second.max(1)
+}

@@ -1,0 +1,102 @@
+//! What Linux tells about a process: CPU time, memory, bytes written, limits. On other systems all
+//! of it is unknown, and the report says so.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// `sysconf(_SC_CLK_TCK)`: 100 on every Linux that we know of.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Figures of a process at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// CPU time of all its threads so far, user and system, in ms. Exact to 10 ms.
+    pub cpu_ms: u64,
+    /// Resident memory in bytes.
+    pub resident_bytes: u64,
+    /// Bytes it caused to be written to disk so far; `None` if that may not be read.
+    pub written_bytes: Option<u64>,
+}
+
+/// The figures of process `pid`; `None` if there is no such process, or no `/proc`.
+#[must_use]
+pub fn usage(pid: u32) -> Option<Usage> {
+    let folder = PathBuf::from(format!("/proc/{pid}"));
+    Some(Usage {
+        cpu_ms: cpu_ms(&fs::read_to_string(folder.join("stat")).ok()?)?,
+        resident_bytes: status_kib(&fs::read_to_string(folder.join("status")).ok()?, "VmRSS")? * 1_024,
+        written_bytes: fs::read_to_string(folder.join("io"))
+            .ok()
+            .and_then(|io| field(&io, "write_bytes")?.parse().ok()),
+    })
+}
+
+/// How many files and sockets this process may have open.
+#[must_use]
+pub fn open_files_max() -> Option<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The file system that holds `path`, such as `ext4` or `tmpfs`.
+#[must_use]
+pub fn file_system(path: &Path) -> Option<String> {
+    let path = path.canonicalize().ok()?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mount_of(&mounts, &path)
+}
+
+fn mount_of(mounts: &str, path: &Path) -> Option<String> {
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.split(' ').skip(1);
+            Some((Path::new(parts.next()?), parts.next()?))
+        })
+        .filter(|(mount, _)| path.starts_with(mount))
+        // Of two mounts on one place the later one is seen.
+        .max_by_key(|(mount, _)| mount.components().count())
+        .map(|(_, kind)| kind.to_owned())
+}
+
+fn cpu_ms(stat: &str) -> Option<u64> {
+    // The second field is the name in brackets and may hold anything.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) * (1_000 / TICKS_PER_SECOND))
+}
+
+fn status_kib(status: &str, name: &str) -> Option<u64> {
+    field(status, name)?.strip_suffix(" kB")?.trim().parse().ok()
+}
+
+fn field<'a>(lines: &'a str, name: &str) -> Option<&'a str> {
+    lines.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_read_whatever_the_name() {
+        let stat = "42 (a ) b) S 1 42 42 0 -1 4194304 100 0 0 0 150 25 0 0 20 0 4 0 1000 1 1";
+        assert_eq!(cpu_ms(stat), Some(1_750));
+    }
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        assert_eq!(status_kib("VmRSSx:\t1 kB\nVmRSS:\t  2048 kB\n", "VmRSS"), Some(2_048));
+        assert_eq!(field("rchar: 1\nwrite_bytes: 4096\n", "write_bytes"), Some("4096"));
+    }
+
+    #[test]
+    fn the_innermost_mount_counts() {
+        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n";
+        assert_eq!(mount_of(mounts, Path::new("/tmp/x")).as_deref(), Some("tmpfs"));
+        assert_eq!(mount_of(mounts, Path::new("/tmpx")).as_deref(), Some("ext4"));
+    }
+}

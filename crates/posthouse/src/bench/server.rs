@@ -1,0 +1,169 @@
+//! The server under test: one that runs already, or one of our own, started for this run as a
+//! process of its own, so that its CPU and memory can be told from the generator's.
+
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::{Error, Target, process};
+use crate::adapter::SystemChance;
+use crate::peer;
+
+/// How long an own server may take until it answers.
+const START_TIME_MAX: Duration = Duration::from_secs(20);
+/// How often it is asked whether it is there.
+const START_POLL: Duration = Duration::from_millis(50);
+
+/// Where the load goes.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// The socket's address.
+    pub(super) url: String,
+    pub(super) app_id: String,
+    /// Whose CPU time and memory are measured.
+    pub(super) pid: Option<u32>,
+    /// In words, for the report.
+    pub(super) description: String,
+    own: Option<Own>,
+}
+
+/// Ends with its owner.
+#[derive(Debug)]
+struct Own {
+    child: Child,
+    /// Removed after the process has ended, therefore the later field.
+    _data: Option<TempDir>,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(drop)) {
+            tracing::warn!(%error, "the bench server could not be stopped");
+        }
+    }
+}
+
+impl Server {
+    /// The server that `target` names, or an own one if it names none.
+    pub(super) async fn find(target: &Target) -> Result<Self, Error> {
+        match (&target.url, &target.app_id) {
+            (Some(url), Some(app_id)) => Ok(Self {
+                url: peer::route(url, app_id).await?,
+                app_id: app_id.clone(),
+                pid: target.server_pid,
+                description: format!("the server at {url}"),
+                own: None,
+            }),
+            (Some(_), None) => Err(Error::NoApp),
+            (None, _) => Self::start(target).await,
+        }
+    }
+
+    /// A server of our own, which ends when this value is dropped.
+    async fn start(target: &Target) -> Result<Self, Error> {
+        let program = std::env::current_exe().map_err(Error::OwnServer)?;
+        let (folder, temporary) = match &target.data {
+            Some(folder) => (folder.clone(), None),
+            None => {
+                let temporary = tempfile::tempdir().map_err(Error::OwnServer)?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
+        let app_id = format!("bench-{}", SystemChance.text(16));
+        create_app(&program, &folder, &app_id)?;
+
+        let port = free_port().map_err(Error::OwnServer)?;
+        let admin_port = free_port().map_err(Error::OwnServer)?;
+        let child = Command::new(&program)
+            .arg("serve")
+            .arg("--data")
+            .arg(&folder)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(Error::OwnServer)?;
+        let pid = child.id();
+        let mut own = Own { child, _data: temporary };
+
+        let http = format!("http://127.0.0.1:{port}");
+        let url = until_ready(&mut own.child, &http, &app_id).await?;
+        Ok(Self {
+            url,
+            app_id,
+            pid: Some(pid),
+            description: format!("own server, process {pid}, data on {}", disk(&folder)),
+            own: Some(own),
+        })
+    }
+
+    /// Whether it was started for this run.
+    pub(super) fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// CPU time, memory and bytes written, where they can be read.
+    pub(super) fn usage(&self) -> Option<process::Usage> {
+        process::usage(self.pid?)
+    }
+}
+
+fn create_app(program: &Path, folder: &PathBuf, app_id: &str) -> Result<(), Error> {
+    let mut child = Command::new(program)
+        .args(["app", "create", app_id, "--leancloud-id", app_id])
+        .args(["--leancloud-key", &SystemChance.text(24)])
+        .arg("--data")
+        .arg(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(Error::OwnServer)?;
+    let mut said = String::new();
+    if let Some(stderr) = &mut child.stderr {
+        stderr.read_to_string(&mut said).map_err(Error::OwnServer)?;
+    }
+    let status = child.wait().map_err(Error::OwnServer)?;
+    if status.success() { Ok(()) } else { Err(Error::OwnServerSaid(said.trim().to_owned())) }
+}
+
+/// Waits until the router answers; gives the socket's address.
+async fn until_ready(child: &mut Child, http: &str, app_id: &str) -> Result<String, Error> {
+    let deadline = Instant::now() + START_TIME_MAX;
+    loop {
+        let error = match peer::route(http, app_id).await {
+            Ok(url) => return Ok(url),
+            Err(error) => error,
+        };
+        if let Some(status) = child.try_wait().map_err(Error::OwnServer)? {
+            return Err(Error::OwnServerSaid(format!("it ended at once: {status}")));
+        }
+        if Instant::now() >= deadline {
+            return Err(error.into());
+        }
+        sleep(START_POLL).await;
+    }
+}
+
+/// A port that was free a moment ago. Another process could take it before our server does; then
+/// the run ends with a clear message and is started again.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn disk(folder: &Path) -> String {
+    match process::file_system(folder).as_deref() {
+        Some("tmpfs" | "ramfs") => {
+            "a memory disk, where fsync costs nothing: compare with nothing, or choose --data".to_owned()
+        }
+        Some(kind) => kind.to_owned(),
+        None => "an unknown file system".to_owned(),
+    }
+}

@@ -1,0 +1,43 @@
+//! The sweeper: does what must happen unasked, because the domain has no timers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthouse_core::Posthouse;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Wills and offline notices may be this late.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// Apps made or changed by another process take effect within this time, and a little.
+const APPS_EVERY: Duration = Duration::from_millis(400);
+/// What is over is refused on access already; this only frees the disk.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Histograms collect samples until somebody sorts them in.
+const METRICS_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs for ever; the owner aborts it.
+pub async fn run(posthouse: Arc<Posthouse>) {
+    let every = |period| {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let (mut sweep, mut apps, mut forget, mut upkeep) =
+        (every(SWEEP_EVERY), every(APPS_EVERY), every(FORGET_EVERY), every(METRICS_EVERY));
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => posthouse.sweep().await,
+            _ = apps.tick() => match posthouse.reload_apps().await {
+                Ok(true) => tracing::info!("apps were reloaded"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "apps can't be reloaded; the old ones stay in force"),
+            },
+            _ = forget.tick() => match posthouse.forget_expired().await {
+                Ok(0) => {}
+                Ok(buckets) => tracing::info!(buckets, "forgot expired temporary conversations"),
+                Err(error) => tracing::warn!(%error, "expired temporary conversations can't be forgotten yet"),
+            },
+            _ = upkeep.tick() => crate::adapter::metrics::recorder().run_upkeep(),
+        }
+    }
+}

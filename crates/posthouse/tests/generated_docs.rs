@@ -1,0 +1,87 @@
+//! The references in `docs/` are generated from the code; a difference fails here.
+//! `POSTHOUSE_UPDATE_DOCS=1 cargo test -p posthouse --test generated_docs` writes them anew.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use posthouse::config::Config;
+use posthouse_core::app::Settings;
+use posthouse_leancloud::error::{Code, Operation, table};
+
+fn check(name: &str, wanted: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    if std::env::var_os("POSTHOUSE_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "docs/{name} is not what the code says; write it anew with POSTHOUSE_UPDATE_DOCS=1"
+    );
+}
+
+const GENERATED: &str = "<!-- Generated from the code; change the doc comments there. -->\n";
+
+#[test]
+fn configuration() {
+    let mut text = format!("# Configuration\n\n{GENERATED}\n");
+    text.push_str(
+        "Each option is a key in `posthouse.toml`, an environment variable, and a flag of `posthouse serve` \
+         (the key with `-` for `_`). The flag wins over the environment, the environment over the file. \
+         Unknown keys are refused. `posthouse check-config` prints what is in force.\n\n\
+         | key | environment | default | meaning |\n|---|---|---|---|\n",
+    );
+    for option in Config::describe() {
+        let default =
+            if option.default.is_empty() { "none".to_owned() } else { format!("`{}`", option.default) };
+        writeln!(text, "| `{}` | `{}` | {default} | {} |", option.key, option.env, option.meaning).unwrap();
+    }
+    text.push_str(
+        "\n## Settings of an app\n\n\
+         Kept in the store, changed with `posthouse app set NAME KEY=VALUE` while the server runs. \
+         New sessions see a change within a second; open ones keep what they were opened with.\n\n\
+         | key | default | values | meaning |\n|---|---|---|---|\n",
+    );
+    for setting in Settings::describe() {
+        writeln!(
+            text,
+            "| `{}` | `{}` | {} | {} |",
+            setting.name, setting.default, setting.range, setting.meaning
+        )
+        .unwrap();
+    }
+    check("configuration.md", &text);
+}
+
+#[test]
+fn errors() {
+    let mut text = format!("# Errors\n\n{GENERATED}\n");
+    text.push_str(
+        "What the LeanCloud wire answers. A refused command has no effect, and the connection lives on \
+         unless the code is one of the close codes 4107, 4108, 4109 and 4114. `reason` on the wire is the name, \
+         `detail` says in words what was wrong.\n\n\
+         | code | name | when |\n|---|---|---|\n",
+    );
+    for code in Code::ALL {
+        writeln!(text, "| {} | `{}` | {} |", code.number(), code.name(), code.meaning().trim()).unwrap();
+    }
+    text.push_str(
+        "\n## Causes\n\nThe same cause can have different numbers in different commands, because SDKs expect it.\n\n\
+         | cause | code | commands |\n|---|---|---|\n",
+    );
+    let mut rows: Vec<(String, i32, Vec<&str>)> = Vec::new();
+    for row in table() {
+        match rows.iter_mut().find(|(cause, number, _)| *cause == row.cause && *number == row.number) {
+            Some((_, _, operations)) => operations.push(row.operation),
+            None => rows.push((row.cause, row.number, vec![row.operation])),
+        }
+    }
+    for (cause, number, operations) in rows {
+        let operations =
+            if operations.len() == Operation::ALL.len() { "all".to_owned() } else { operations.join("; ") };
+        writeln!(text, "| {cause} | {number} | {operations} |").unwrap();
+    }
+    check("errors.md", &text);
+}

@@ -1,0 +1,288 @@
+//! The server is killed with SIGKILL again and again while clients send over real sockets. Every
+//! acked message must be in history exactly once and in order, and unread numbers must be what a
+//! recount gives. `POSTHOUSE_KILLS` sets how often (default 20), `POSTHOUSE_SEED` which moments.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use posthouse::peer::{BINARY, Open, Outgoing, Peer};
+use posthouse_leancloud::wire::proto::{CommandType, LogItem, LogsCommand};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// The program to kill: `POSTHOUSE_BIN`, or the one that cargo built for this test.
+fn program() -> String {
+    std::env::var("POSTHOUSE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_posthouse").to_owned())
+}
+
+/// A server in a process of its own, so that it can be killed.
+struct Victim {
+    child: Child,
+    socket_url: String,
+}
+
+impl Victim {
+    fn start(data: &Path) -> Self {
+        let mut child = Command::new(program())
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+                "--log",
+                "warn",
+                "--data",
+            ])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url =
+            line.trim().strip_prefix("posthouse: ready on http").expect("the server says that it is ready");
+        Self { socket_url: format!("ws{url}/"), child }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // After `kill` there is nothing left to end, and a failing test must not leave a server behind.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn create_app(data: &Path) -> String {
+    let output = Command::new(program())
+        .args(["app", "create", "kill", "--json", "--data"])
+        .arg(data)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let app: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    app["leancloud_id"].as_str().unwrap().to_owned()
+}
+
+/// A client that sends numbered messages to one conversation, one after the other.
+struct Seat {
+    client: String,
+    cid: String,
+    /// Reads up to its own newest message now and then.
+    reads: bool,
+    /// Number, id and time of what was acked.
+    acked: Vec<(u32, String, i64)>,
+    /// Positions up to which the server has certainly read marks, and may have one.
+    read: Option<(i64, String)>,
+    perhaps_read: Option<(i64, String)>,
+    /// How many sends ended without an answer and were tried again with the same token.
+    retries: u32,
+}
+
+impl Seat {
+    /// Sends until the connection is lost or `stop` is set.
+    async fn talk(mut self, url: String, app: String, acks: mpsc::Sender<()>, stop: Arc<AtomicBool>) -> Self {
+        let Ok(mut peer) = Peer::connect(&url, BINARY).await else { return self };
+        if peer.open(&app, &self.client, Open::default()).await.is_err() {
+            return self;
+        }
+        while !stop.load(Ordering::Relaxed) {
+            let number = u32::try_from(self.acked.len()).unwrap();
+            let content = format!("{}:{number}", self.client);
+            let how = Outgoing { token: Some(content.clone()), ..Outgoing::default() };
+            let Ok(sent) = peer.send_content(&self.client, &self.cid, &content, how).await else {
+                self.retries += 1;
+                break;
+            };
+            self.acked.push((number, sent.id.clone(), sent.at));
+            peer.take_pushes();
+            if self.reads && number.is_multiple_of(7) {
+                self.perhaps_read = Some((sent.at, sent.id.clone()));
+                let read = peer.read(&self.client, &self.cid, &sent.id, sent.at).await;
+                if read.is_err() || peer.settle().await.is_err() {
+                    break;
+                }
+                self.read.clone_from(&self.perhaps_read);
+            }
+            if acks.send(()).await.is_err() {
+                break;
+            }
+        }
+        self
+    }
+}
+
+/// Splitmix64: the kills' moments repeat with the seed.
+fn draw(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (z ^ (z >> 31)) % below
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acked_is_lost_when_the_server_is_killed() {
+    let (kills, mut chance) = (setting("POSTHOUSE_KILLS", 20), setting("POSTHOUSE_SEED", 1));
+    let data = tempfile::tempdir().unwrap();
+    let app = create_app(data.path());
+    let mut victim = Victim::start(data.path());
+    let mut seats = take_seats(&victim.socket_url, &app).await;
+
+    for _ in 0..kills {
+        // The moment is a number of acks, so that the test doesn't depend on how fast the machine is.
+        let moment = 1 + draw(&mut chance, 900);
+        let (acks, mut acked) = mpsc::channel(64);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut talking = JoinSet::new();
+        for seat in seats.drain(..) {
+            talking.spawn(seat.talk(victim.socket_url.clone(), app.clone(), acks.clone(), stop.clone()));
+        }
+        drop(acks);
+        for _ in 0..moment {
+            acked.recv().await.expect("the clients go on until the server is killed");
+        }
+        victim.kill();
+        stop.store(true, Ordering::Relaxed);
+        acked.close();
+        while acked.recv().await.is_some() {}
+        while let Some(seat) = talking.join_next().await {
+            seats.push(seat.unwrap());
+        }
+        victim = Victim::start(data.path());
+    }
+
+    let histories = check_history(&victim.socket_url, &app, &seats).await;
+    check_unread(&victim.socket_url, &app, &seats, &histories).await;
+    victim.kill();
+    let differences = posthouse_store::audit(data.path()).unwrap();
+    assert!(differences.is_empty(), "{differences:#?}");
+
+    let total: usize = seats.iter().map(|seat| seat.acked.len()).sum();
+    let retried: u32 = seats.iter().map(|seat| seat.retries).sum();
+    println!(
+        "{kills} kills, {total} acked messages, {retried} sends cut off, none lost, doubled or out of order"
+    );
+}
+
+/// Two pairs, a group of four, and a temporary conversation of three.
+async fn take_seats(url: &str, app: &str) -> Vec<Seat> {
+    let mut seats = Vec::new();
+    for members in [&["p1", "p2"][..], &["q1", "q2"], &["g1", "g2", "g3", "g4"], &["t1", "t2", "t3"]] {
+        let mut peer = Peer::connect(url, BINARY).await.unwrap();
+        let creator = members[0];
+        peer.open(app, creator, Open::default()).await.unwrap();
+        let started = if creator == "t1" {
+            peer.create_temporary(creator, members, Some(86_400)).await
+        } else {
+            peer.create_conversation(creator, members, members.len() == 2, "{}").await
+        };
+        let cid = started.unwrap().cid;
+        peer.close(creator).await.unwrap();
+        seats.extend(members.iter().map(|client| Seat {
+            client: (*client).to_owned(),
+            cid: cid.clone(),
+            reads: client.ends_with('2'),
+            acked: Vec::new(),
+            read: None,
+            perhaps_read: None,
+            retries: 0,
+        }));
+    }
+    seats
+}
+
+async fn check_history(url: &str, app: &str, seats: &[Seat]) -> HashMap<String, Vec<LogItem>> {
+    let mut histories = HashMap::new();
+    for seat in seats {
+        if histories.contains_key(&seat.cid) {
+            continue;
+        }
+        let mut peer = Peer::connect(url, BINARY).await.unwrap();
+        peer.open(app, &seat.client, Open::default()).await.unwrap();
+        let history = whole_history(&mut peer, &seat.client, &seat.cid).await;
+        let ascending = history
+            .windows(2)
+            .all(|pair| (pair[0].timestamp, &pair[0].msg_id) < (pair[1].timestamp, &pair[1].msg_id));
+        assert!(ascending, "the history of {} is out of order", seat.cid);
+        histories.insert(seat.cid.clone(), history);
+    }
+    for seat in seats {
+        let mine: Vec<&LogItem> = histories[&seat.cid]
+            .iter()
+            .filter(|item| item.from.as_deref() == Some(seat.client.as_str()))
+            .collect();
+        // One message may have been kept whose ack never arrived: the one that was on the way.
+        assert!(mine.len() == seat.acked.len() || mine.len() == seat.acked.len() + 1, "{}", seat.client);
+        for (item, number) in mine.iter().zip(0..) {
+            let content = String::from_utf8(item.data.clone().unwrap_or_default().to_vec()).unwrap();
+            assert_eq!(content, format!("{}:{number}", seat.client), "lost, doubled or out of order");
+        }
+        for (item, (_, id, at)) in mine.iter().zip(&seat.acked) {
+            assert_eq!((item.msg_id.as_ref(), item.timestamp), (Some(id), Some(*at)), "{}", seat.client);
+        }
+    }
+    histories
+}
+
+async fn whole_history(peer: &mut Peer, who: &str, cid: &str) -> Vec<LogItem> {
+    let mut history: Vec<LogItem> = Vec::new();
+    loop {
+        let last = history.last();
+        let query = LogsCommand {
+            cid: Some(cid.to_owned()),
+            l: Some(1_000),
+            direction: Some(2),
+            t: last.and_then(|item| item.timestamp).or(Some(0)),
+            mid: last.and_then(|item| item.msg_id.clone()),
+            ..LogsCommand::default()
+        };
+        let page = peer.logs(who, query).await.unwrap();
+        if page.is_empty() {
+            return history;
+        }
+        history.extend(page);
+    }
+}
+
+async fn check_unread(url: &str, app: &str, seats: &[Seat], histories: &HashMap<String, Vec<LogItem>>) {
+    for seat in seats {
+        let count_after = |read: &Option<(i64, String)>| {
+            let after = read.clone().unwrap_or_default();
+            let position = |item: &LogItem| {
+                (item.timestamp.unwrap_or_default(), item.msg_id.clone().unwrap_or_default())
+            };
+            let others = |item: &&LogItem| item.from.as_deref() != Some(seat.client.as_str());
+            histories[&seat.cid].iter().filter(others).filter(|item| position(item) > after).count()
+        };
+        let wanted = [count_after(&seat.read), count_after(&seat.perhaps_read)];
+        let mut peer = Peer::connect(url, BINARY).await.unwrap();
+        peer.open(app, &seat.client, Open::default()).await.unwrap();
+        peer.settle().await.unwrap();
+        let told: BTreeMap<String, i32> = peer
+            .take_pushes()
+            .into_iter()
+            .filter(|push| push.cmd == Some(CommandType::Unread.into()))
+            .flat_map(|push| push.unread_message.unwrap_or_default().convs)
+            .map(|tuple| (tuple.cid.unwrap_or_default(), tuple.unread.unwrap_or_default()))
+            .collect();
+        let told = usize::try_from(told.get(&seat.cid).copied().unwrap_or_default()).unwrap();
+        assert!(wanted.contains(&told), "{} is told {told} unread, a recount gives {wanted:?}", seat.client);
+    }
+}
