@@ -119,6 +119,15 @@ impl ConversationId {
         Self(NonZeroU64::new(bits).unwrap_or(NonZeroU64::MIN))
     }
 
+    /// The id to try when this one is taken already: the next of the same bucket. A bucket has 40
+    /// random bits, so among a million conversations one new id in a million is taken.
+    #[must_use]
+    pub fn when_taken(self) -> Self {
+        let low = if self.is_temporary() { LOW_40 } else { TEMPORARY_BIT - 1 };
+        let bits = (self.as_u64() & !low) | (self.as_u64().wrapping_add(1) & low);
+        Self(NonZeroU64::new(bits).unwrap_or(NonZeroU64::MIN))
+    }
+
     /// The id of a stored or received number; `None` for 0 and for numbers of 64 bits.
     #[must_use]
     pub fn from_u64(bits: u64) -> Option<Self> {
@@ -211,5 +220,14 @@ mod tests {
         assert_eq!(id.bucket(), Some(bucket));
         assert_eq!(ConversationId::from_u64(id.as_u64()), Some(id));
         assert_eq!(ConversationId::lasting(u64::MAX).bucket(), None);
+    }
+
+    #[test]
+    fn a_taken_id_leads_to_another_of_the_same_kind_and_bucket() {
+        let bucket = Bucket::for_expiry(Timestamp(0), Timestamp(5_000));
+        let id = ConversationId::temporary(bucket, u64::MAX);
+        assert_eq!((id.when_taken().bucket(), id.when_taken() == id), (Some(bucket), false));
+        let last = ConversationId::lasting(u64::MAX);
+        assert!(!last.when_taken().is_temporary());
     }
 }

@@ -301,10 +301,17 @@ impl Reader {
                 }
                 "$options" if tests.contains_key("$regex") => continue,
                 "$eq" => Test::Equal(operand(field, value)?),
-                "$lt" => Test::Less(operand(field, value)?),
-                "$lte" => Test::LessOrEqual(operand(field, value)?),
-                "$gt" => Test::Greater(operand(field, value)?),
-                "$gte" => Test::GreaterOrEqual(operand(field, value)?),
+                "$lt" | "$lte" | "$gt" | "$gte" => {
+                    let (field, operand) = compared(field, value)?;
+                    let test = match operator.as_str() {
+                        "$lt" => Test::Less(operand),
+                        "$lte" => Test::LessOrEqual(operand),
+                        "$gt" => Test::Greater(operand),
+                        _ => Test::GreaterOrEqual(operand),
+                    };
+                    filters.push(Filter::Field(field, test));
+                    continue;
+                }
                 "$in" => Test::In(self.operands(operator, field, value)?),
                 "$all" => Test::ContainsAll(self.operands(operator, field, value)?),
                 "$size" => match value.as_u64().and_then(|size| usize::try_from(size).ok()) {
@@ -406,6 +413,18 @@ fn operand(field: &Field, value: &Value) -> Result<Operand, BadQuery> {
         | Field::IsUnique
         | Field::UniqueId
         | Field::Attribute(_) => Ok(Operand::Value(value.clone())),
+    }
+}
+
+/// What a field is ordered against. Dates in attributes are objects whose texts are ordered as their
+/// times are, because SDKs write all of them in one form.
+fn compared(field: &Field, value: &Value) -> Result<(Field, Operand), BadQuery> {
+    match (field, value, time(value)) {
+        (Field::Attribute(path), Value::Object(_), Some(at)) => {
+            let path = path.iter().cloned().chain(["iso".to_owned()]).collect();
+            Ok((Field::Attribute(path), Operand::Value(Value::from(date::format(at.0)))))
+        }
+        _ => Ok((field.clone(), operand(field, value)?)),
     }
 }
 

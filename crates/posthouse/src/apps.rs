@@ -159,7 +159,7 @@ pub async fn run(store: &dyn Apps, command: Command, out: &mut dyn Write) -> Res
         Command::List { output } => {
             let apps = all(store).await?;
             if output.json {
-                let list: Vec<Value> = apps.iter().map(|app| summary(app)).collect();
+                let list: Vec<Value> = apps.iter().map(summary).collect();
                 writeln!(out, "{}", Value::Array(list))?;
             } else if apps.is_empty() {
                 writeln!(out, "no apps yet; make one with `posthouse app create NAME`")?;

@@ -252,7 +252,7 @@ pub const DEFAULT_FILE: &str = "posthouse.toml";
 impl Config {
     /// Reads the file (if any) and joins it with `flags`.
     pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
-        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let path = file.unwrap_or_else(|| Path::new(DEFAULT_FILE));
         let values = if file.is_some() || path.exists() { read(path)? } else { BTreeMap::new() };
         let config = Self::resolve(flags, values, path)?;
         if config.tls_cert.is_some() != config.tls_key.is_some() {

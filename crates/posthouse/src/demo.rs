@@ -33,9 +33,9 @@ const ECHO_EVERY: Duration = Duration::from_secs(180);
 pub struct DemoTarget {
     /// The server, as SDKs are given it: `http://host:port`.
     pub url: String,
-    /// `LeanCloud` App ID.
+    /// LeanCloud App ID.
     pub app_id: String,
-    /// `LeanCloud` App Key.
+    /// LeanCloud App Key.
     pub app_key: String,
 }
 
@@ -92,13 +92,13 @@ pub async fn talk(server: &DemoTarget, out: &mut impl Write) -> Result<Tom, Erro
     say_and_read(&mut jerry, &mut tom, &cid, answer, &mut page).await?;
 
     page.heading("Jerry goes away and comes back")?;
-    jerry.leave(&mut page).await?;
     let started = Instant::now();
+    jerry.leave(&mut page).await?;
     tom.hear_status(JERRY, StatusType::Off).await?;
     page.line(TOM, "sees that Jerry is offline", Some(started.elapsed()))?;
     let thanks = tom.say(&cid, "Thank you! Will it be here on Munday?", &mut page).await?;
     let phone = tom.say(&cid, "My secret number is 1234.", &mut page).await?;
-    let mut jerry = come_back(server, &mut tom, &cid, &phone, &mut page).await?;
+    let mut jerry = come_back(server, &mut tom, &cid, (&thanks, &phone), &mut page).await?;
 
     page.heading("Tom corrects himself")?;
     mend(&mut tom, &mut jerry, &cid, (&thanks, &phone), &mut page).await?;
@@ -242,11 +242,11 @@ async fn come_back(
     server: &DemoTarget,
     tom: &mut Actor,
     cid: &str,
-    last: &Sent,
+    (first, last): (&Sent, &Sent),
     page: &mut Page<'_>,
 ) -> Result<Actor, Error> {
-    let mut jerry = Actor::enter(server, JERRY, page).await?;
     let started = Instant::now();
+    let mut jerry = Actor::enter(server, JERRY, page).await?;
     tom.hear_status(JERRY, StatusType::On).await?;
     page.line(TOM, "sees that Jerry is online", Some(started.elapsed()))?;
 
@@ -268,10 +268,14 @@ async fn come_back(
     page.line(JERRY, "reads history:", None)?;
     jerry.read_history(cid, page).await?;
     let started = Instant::now();
-    jerry.peer.ack(JERRY, cid, last.at, last.at).await.map_err(jerry.step())?;
+    jerry.peer.ack(JERRY, cid, first.at, last.at).await.map_err(jerry.step())?;
+    tom.hear_receipt(first, false).await?;
+    tom.hear_receipt(last, false).await?;
+    page.line(TOM, "sees: both messages delivered to Jerry", Some(started.elapsed()))?;
+    let started = Instant::now();
     jerry.peer.read(JERRY, cid, &last.id, last.at).await.map_err(jerry.step())?;
     tom.hear_receipt(last, true).await?;
-    page.line(TOM, "sees: read by Jerry", Some(started.elapsed()))?;
+    page.line(TOM, "sees: both messages read by Jerry", Some(started.elapsed()))?;
     Ok(jerry)
 }
 
@@ -405,7 +409,7 @@ impl Actor {
         self.peer.read(self.name, cid, id, at).await.map_err(self.step())?;
         let content = content_in_words(message.msg.as_deref().unwrap_or_default());
         page.line(self.name, &format!("receives {content} from {from}"), None)?;
-        let answer = format!("Hello {from}, I am only a script, but I received {content}.");
+        let answer = format!("Hello {from}, I am only a script, but I hear you.");
         self.say(cid, &answer, page).await.map(drop)
     }
 }

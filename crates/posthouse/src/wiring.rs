@@ -19,7 +19,7 @@ use posthouse_transport::http::{cors, error_body, error_json, json, json_errors}
 use posthouse_transport::{
     Drain, Limits, Listener, ServeSettings, TlsConfig, TlsConfigError, WebSocketUpgrade,
 };
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::adapter::{SystemChance, SystemClock, metrics};
 use crate::config::Config;
@@ -84,7 +84,7 @@ pub struct Server {
     pub secure: bool,
     drain: Drain,
     drain_grace: Duration,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 impl Server {
@@ -117,12 +117,11 @@ impl Server {
         };
         let admin_settings =
             ServeSettings { max_connections: ADMIN_CONNECTIONS_MAX, ..ServeSettings::default() };
-        let mut tasks = vec![
-            tokio::spawn(door.serve(door_routes(leancloud), settings, drain.signal())),
-            tokio::spawn(admin.serve(admin_routes(), admin_settings, drain.signal())),
-        ];
+        let mut tasks = JoinSet::new();
+        tasks.spawn(door.serve(door_routes(&leancloud), settings, drain.signal()));
+        tasks.spawn(admin.serve(admin_routes(), admin_settings, drain.signal()));
         if world.sweeper {
-            tasks.push(tokio::spawn(sweeper::run(posthouse.clone())));
+            tasks.spawn(sweeper::run(posthouse.clone()));
         }
         let drain_grace = Duration::from_secs(u64::from(config.drain_seconds));
         Ok(Self { posthouse, address, admin_address, secure, drain, drain_grace, tasks })
@@ -136,15 +135,13 @@ impl Server {
 
     /// Drains: tells clients to move away, gives them the grace time, waits until everything
     /// accepted is on disk.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.drain.begin(self.drain_grace);
         let all_left = self.drain.finished(self.drain_grace + DRAIN_MARGIN).await;
         if !all_left {
             tracing::warn!(open = self.drain.open(), "connections were still open when the server stopped");
         }
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.tasks.shutdown().await;
         if let Err(error) = self.posthouse.store().close().await {
             tracing::error!(%error, "the store could not be closed");
         }
@@ -168,7 +165,7 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// One port for everything apps do: REST by path, a WebSocket at any path.
-fn door_routes(leancloud: Arc<LeanCloud>) -> Router {
+fn door_routes(leancloud: &Arc<LeanCloud>) -> Router {
     let sockets = leancloud.clone();
     leancloud
         .router()

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod common;
+mod engine;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 
-use common::{Sqlite, open, options};
+use engine::{Sqlite, open, options};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use posthouse_core::error::{Error, StoreFault};
@@ -206,7 +206,9 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
         let answers = join_all(sends).await;
         let kept = answers.iter().filter(|answer| answer.is_ok()).count();
         assert!(answers.iter().any(|answer| *answer == Err(Error::Store(StoreFault::Full))), "{answers:?}");
-        assert!(answers.iter().all(|answer| answer.is_ok() || *answer == Err(Error::Store(StoreFault::Full))));
+        assert!(
+            answers.iter().all(|answer| answer.is_ok() || *answer == Err(Error::Store(StoreFault::Full)))
+        );
         assert_eq!(heard.all().len() - told_before, kept);
         // Reads go on, and see what was kept and nothing else.
         assert_eq!(everything(&store, id).await.len(), before + kept);

@@ -2,16 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod common;
+mod engine;
 
-use common::Sqlite;
+use engine::Sqlite;
 use posthouse_testkit::store_suite::model;
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
 
 proptest! {
     // Each case opens a store and syncs its files often; more cases belong on a memory disk.
-    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn operations_agree_with_a_plain_model(operations in vec(any::<[u8; 4]>(), 1..80)) {

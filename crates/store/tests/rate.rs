@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod common;
+mod engine;
 
 use std::sync::Arc;
 
-use common::open;
+use engine::open;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use posthouse_core::id::AppId;
@@ -49,7 +49,8 @@ async fn twenty_thousand_messages_with_64_in_flight() {
     let words = "x".repeat(200);
     let send = |number: usize| {
         let token = id::ClientToken::parse(&number.to_string()).ok();
-        let new = NewMessage { token, ..message(ids[number % ids.len()], ["tom", "jerry"][number % 2], &words) };
+        let new =
+            NewMessage { token, ..message(ids[number % ids.len()], ["tom", "jerry"][number % 2], &words) };
         store.append_message(&tenant, new, nothing())
     };
     let began = Instant::now();

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod common;
+mod engine;
 
-use common::Sqlite;
+use engine::Sqlite;
 
 posthouse_testkit::store_suite!(Sqlite::new());

@@ -8,7 +8,7 @@
 //! one exception is named at [`Timeline::mark_read`] and [`Timeline::mark_delivered`].
 //!
 //! **Order.** A writing method that changes a timeline takes an [`AfterCommit`] closure. The engine
-//! calls it exactly once if the transaction was committed and never otherwise, in the order of
+//! calls it exactly once if something was written and committed and never otherwise, in the order of
 //! commits within each conversation, before the method's future resolves, and before any
 //! [`Timeline::list_unread`] can see the change. It must not block: it only pushes to queues.
 //!
@@ -58,7 +58,8 @@ pub trait Apps: Send + Sync + 'static {
 /// A conversation to make, with everything but its place in the store decided.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewConversation {
-    /// The new id; its temporary bit and `kind` agree.
+    /// The id to take, or the next free one after it ([`ConversationId::when_taken`]); its temporary
+    /// bit and `kind` agree.
     pub id: ConversationId,
     /// Kind, creator, attributes, times and members as they are to be. Members hold no duplicates.
     /// With [`Conversation::unique`] set, a living conversation of the same app, the same
@@ -230,7 +231,8 @@ pub trait Timeline: Send + Sync + 'static {
 
     /// Moves the reader's mark forward (never back) and stamps `read_at` on messages that asked for
     /// receipts. What the sender of a receipt learns only concerns conversations of at most two
-    /// members. Losing the last second of marks in a power cut is acceptable.
+    /// members, and only senders who are still members. The closure is also called when the mark
+    /// doesn't move. `NotInRooms` in rooms. Losing the last second of marks in a power cut is acceptable.
     async fn mark_read(
         &self,
         app: &AppId,

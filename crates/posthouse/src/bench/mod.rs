@@ -46,10 +46,10 @@ pub struct Target {
     /// a server is started for this run, in a process of its own.
     #[arg(long, value_name = "URL", requires = "app_id")]
     pub url: Option<String>,
-    /// `LeanCloud` App ID of the running server's app.
+    /// LeanCloud App ID of the running server's app.
     #[arg(long, value_name = "ID", requires = "url")]
     pub app_id: Option<String>,
-    /// `LeanCloud` App Key; the socket asks for none, so it may be left out.
+    /// LeanCloud App Key; the socket asks for none, so it may be left out.
     #[arg(long, value_name = "KEY", requires = "url")]
     pub app_key: Option<String>,
     /// The running server's process on this machine, to measure its CPU time and memory.

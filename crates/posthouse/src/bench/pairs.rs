@@ -142,7 +142,8 @@ pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
     check_open_files(clients)?;
     let server = Server::find(&args.target).await?;
     let run = u32::try_from(SystemChance.bits() >> 32).expect("32 bits are left");
-    let seed = args.seed.unwrap_or_else(|| SystemChance.bits());
+    // 53 bits, so that readers of the JSON line that only have floating point can repeat it.
+    let seed = args.seed.unwrap_or_else(|| SystemChance.bits() >> 11);
     let (warm_up, measured) = (Duration::from_secs(args.warm_up), Duration::from_secs(args.seconds));
     let length = warm_up + measured;
 
@@ -335,13 +336,14 @@ impl Tally {
         self.refused += other.refused;
         self.unanswered += other.unanswered;
         self.undelivered += other.undelivered;
-        self.problems.extend(other.problems);
-        self.problems.truncate(PROBLEMS_TOLD);
+        for words in other.problems {
+            self.problem(words);
+        }
     }
 
-    fn problem(&mut self, words: impl Into<String>) {
-        if self.problems.len() < PROBLEMS_TOLD {
-            self.problems.push(words.into());
+    fn problem(&mut self, words: String) {
+        if self.problems.len() < PROBLEMS_TOLD && !self.problems.contains(&words) {
+            self.problems.push(words);
         }
     }
 }

@@ -214,7 +214,7 @@ impl PairsReport {
                 mebibytes(cost.resident_bytes_end),
                 cost.written_bytes_per_message.map_or_else(unknown, |bytes| format!("{bytes:.0} bytes"))
             )?,
-            None => writeln!(t, "server CPU and memory unknown: give --server-pid")?,
+            None => writeln!(t, "server CPU and memory unknown: no --server-pid, or that process has ended")?,
         }
         for problem in &self.problems {
             writeln!(t, "problem: {problem}")?;
@@ -316,8 +316,12 @@ pub fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let words = error.to_string();
+        // Some errors tell their cause themselves.
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
         cause = error.source();
     }
     text

@@ -1,9 +1,10 @@
 //! The server under test: one that runs already, or one of our own, started for this run as a
 //! process of its own, so that its CPU and memory can be told from the generator's.
 
+use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -74,20 +75,20 @@ impl Server {
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
+        fs::create_dir_all(&folder).map_err(Error::OwnServer)?;
+        let folder = folder.canonicalize().map_err(Error::OwnServer)?;
         let app_id = format!("bench-{}", SystemChance.text(16));
         create_app(&program, &folder, &app_id)?;
 
         let port = free_port().map_err(Error::OwnServer)?;
         let admin_port = free_port().map_err(Error::OwnServer)?;
-        let child = Command::new(&program)
+        let child = own_command(&program, &folder)
             .arg("serve")
             .arg("--data")
             .arg(&folder)
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .args(["--log", "warn"])
             .spawn()
             .map_err(Error::OwnServer)?;
         let pid = child.id();
@@ -115,14 +116,19 @@ impl Server {
     }
 }
 
-fn create_app(program: &Path, folder: &PathBuf, app_id: &str) -> Result<(), Error> {
-    let mut child = Command::new(program)
+/// Our own program, out of reach of the configuration file that lies where we were started.
+fn own_command(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).env_remove("POSTHOUSE_CONFIG").stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+fn create_app(program: &Path, folder: &Path, app_id: &str) -> Result<(), Error> {
+    let mut child = own_command(program, folder)
         .args(["app", "create", app_id, "--leancloud-id", app_id])
         .args(["--leancloud-key", &SystemChance.text(24)])
         .arg("--data")
         .arg(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(Error::OwnServer)?;

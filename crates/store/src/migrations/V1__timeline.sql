@@ -86,7 +86,8 @@ CREATE TABLE mention (
 ) WITHOUT ROWID;
 
 -- Entries of the timeline that are no messages. Kinds: 1 edited, 2 recalled, 3 members joined,
--- 4 members left, 5 attributes updated.
+-- 4 members left, 5 attributes updated. How a conversation began (kind 3) has the place 0, which is
+-- before the timeline.
 CREATE TABLE change (
     id INTEGER PRIMARY KEY,
     conversation INTEGER NOT NULL,

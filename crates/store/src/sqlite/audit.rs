@@ -87,7 +87,7 @@ fn audit_conversation(
 ) -> rusqlite::Result<()> {
     let seqs: Vec<i64> = db
         .prepare_cached(
-            "SELECT seq FROM message WHERE conversation = ?1 UNION ALL SELECT seq FROM change WHERE conversation = ?1 \
+            "SELECT seq FROM message WHERE conversation = ?1 UNION ALL SELECT seq FROM change WHERE conversation = ?1 AND seq > 0 \
              ORDER BY seq",
         )?
         .query_map([id], |row| row.get(0))?

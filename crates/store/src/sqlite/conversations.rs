@@ -20,11 +20,11 @@ use tokio::sync::oneshot;
 use super::readers::Reader;
 use super::rows::{
     Failure, Place, Work, absent, changes_value, clients_text, conversation_columns, conversation_key,
-    conversation_row, count, int, is_member, kind_columns, load_members, member_count, members,
-    message_columns, message_of, object_of, place,
+    conversation_row, int, is_member, kind_columns, load_members, member_count, members, message_columns,
+    message_of, object_of, place,
 };
 use super::shards::FileKey;
-use super::timeline::{CHANGE_JOINED, CHANGE_LEFT, CHANGE_UPDATED, Entry, add_entry};
+use super::timeline::{CHANGE_JOINED, CHANGE_LEFT, CHANGE_UPDATED, Entry, add_beginning, add_entry};
 use super::writer::{Outcome, Request, Tx, Write};
 use super::{SqliteStore, UNKNOWN_APP};
 
@@ -138,7 +138,7 @@ impl Conversations for SqliteStore {
         let client = client.clone();
         self.write_to(conversation, Box::new(|_| ()), move |tx| {
             let place = place(tx.db, app, conversation, tx.now)?;
-            place.kind.ensure_changeable()?;
+            ensure_changeable_by(tx.db, &place, &client)?;
             let changed = tx
                 .db
                 .prepare_cached("UPDATE member SET muted = ?3 WHERE conversation = ?1 AND client = ?2")?
@@ -175,6 +175,10 @@ fn create(tx: &mut Tx<'_>, app: i64, new: NewConversation) -> Work<Outcome<Creat
             .prepare_cached("UPDATE conversation SET unique_set = NULL WHERE app = ?1 AND unique_set = ?2")?
             .execute((app, set.0))?;
     }
+    let mut id = id;
+    while tx.db.prepare_cached("SELECT 1 FROM conversation WHERE id = ?1")?.exists([conversation_key(id)])? {
+        id = id.when_taken();
+    }
     let (kind, until) = kind_columns(conversation.kind);
     tx.db
         .prepare_cached(
@@ -193,17 +197,22 @@ fn create(tx: &mut Tx<'_>, app: i64, new: NewConversation) -> Work<Outcome<Creat
             attributes_text(&conversation.attributes),
         ))?;
     tx.db.prepare_cached("INSERT INTO head (conversation) VALUES (?1)")?.execute([conversation_key(id)])?;
-    for (place, client) in conversation.members.iter().enumerate() {
-        let member =
-            NewMember { app, client, joined: count(place), at: conversation.created_at, seq: 0, total: 0 };
-        insert_member(tx.db, id, &member)?;
+    let at = conversation.updated_at;
+    if let Some(first) = conversation.members.first() {
+        let by = conversation.creator.as_ref().unwrap_or(first);
+        // Members who were away are told of this beginning like of any other coming; in the timeline it
+        // lies before everything.
+        add_beginning(tx.db, id, &member_entry(CHANGE_JOINED, at, by, &conversation.members))?;
+    }
+    for (client, joined) in conversation.members.iter().zip(0..) {
+        insert_member(tx.db, id, &NewMember { app, client, joined, at, seq: 0, total: 0 })?;
         if conversation.muted_by.contains(client) {
             tx.db
                 .prepare_cached("UPDATE member SET muted = 1 WHERE conversation = ?1 AND client = ?2")?
                 .execute((conversation_key(id), client.as_str()))?;
         }
         let by = conversation.creator.as_ref().unwrap_or(client);
-        note(tx.db, app, client, conversation.created_at, INBOX_JOINED, id, by)?;
+        note(tx.db, app, client, at, INBOX_JOINED, id, by)?;
     }
     let conversation = Conversation { id, ..conversation };
     Ok(Outcome::Written(Created { conversation, existing: false }))
@@ -274,7 +283,7 @@ fn note(
 
 fn add(tx: &mut Tx<'_>, app: i64, change: &MemberChange, max: usize) -> Work<Outcome<MembersChanged>> {
     let id = change.conversation;
-    let place = changeable(tx, app, id)?;
+    let place = changeable(tx, app, id, &change.by)?;
     let mut present = members(tx.db, id)?;
     let alone = change.members.iter().all(|client| *client == change.by);
     if !alone {
@@ -305,7 +314,7 @@ fn add(tx: &mut Tx<'_>, app: i64, change: &MemberChange, max: usize) -> Work<Out
 
 fn remove(tx: &mut Tx<'_>, app: i64, change: &MemberChange) -> Work<Outcome<MembersChanged>> {
     let id = change.conversation;
-    let place = changeable(tx, app, id)?;
+    let place = changeable(tx, app, id, &change.by)?;
     let mut present = members(tx.db, id)?;
     let alone = change.members.iter().all(|client| *client == change.by);
     if !alone {
@@ -329,13 +338,23 @@ fn remove(tx: &mut Tx<'_>, app: i64, change: &MemberChange) -> Work<Outcome<Memb
     Ok(Outcome::Written(changed(&place, change, removed, present, at)))
 }
 
-fn changeable(tx: &Tx<'_>, app: i64, id: ConversationId) -> Work<Place> {
+fn changeable(tx: &Tx<'_>, app: i64, id: ConversationId, by: &ClientId) -> Work<Place> {
     let place = place(tx.db, app, id, tx.now)?;
-    place.kind.ensure_changeable()?;
+    ensure_changeable_by(tx.db, &place, by)?;
     if !place.kind.stores_members() {
         return Err(Error::RoomIsOwnChoice.into());
     }
     Ok(place)
+}
+
+/// A stranger is told the same of a temporary conversation as of none at all, so it is not even told
+/// that this one can't be changed.
+fn ensure_changeable_by(db: &Connection, place: &Place, by: &ClientId) -> Work<()> {
+    if place.kind.is_temporary() {
+        place.kind.ensure_member(is_member(db, place.id, by)?)?;
+    }
+    place.kind.ensure_changeable()?;
+    Ok(())
 }
 
 fn member_entry<'a>(kind: i64, at: Timestamp, by: &'a ClientId, clients: &[ClientId]) -> Entry<'a> {
@@ -384,7 +403,7 @@ fn update(
 ) -> Work<Outcome<AttributesChanged>> {
     let id = change.conversation;
     let place = place(tx.db, app, id, tx.now)?;
-    place.kind.ensure_changeable()?;
+    ensure_changeable_by(tx.db, &place, &change.by)?;
     if place.kind.stores_members() {
         place.kind.ensure_member(is_member(tx.db, id, &change.by)?)?;
     }

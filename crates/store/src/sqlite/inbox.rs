@@ -59,7 +59,7 @@ impl Inbox for SqliteStore {
             let now = reader.now();
             let mut found = Vec::new();
             for db in &reader.snapshots()? {
-                changes_in(db, app, &client, since, limit, &mut found)?;
+                changes_in(db, app, &client, since, limit, now, &mut found)?;
                 receipts_in(db, app, &client, since, limit, now, &mut found)?;
             }
             found.sort_by_key(Missed::at);
@@ -122,6 +122,7 @@ fn changes_in(
     client: &ClientId,
     since: Timestamp,
     limit: usize,
+    now: Timestamp,
     found: &mut Vec<Missed>,
 ) -> Work<()> {
     let mut statement = db.prepare_cached(
@@ -129,17 +130,20 @@ fn changes_in(
          CROSS JOIN head h ON h.conversation = x.conversation \
          CROSS JOIN conversation c ON c.id = x.conversation \
          CROSS JOIN change e INDEXED BY change_at ON e.conversation = x.conversation AND e.at > ?3 AND e.kind >= 3 \
-         WHERE x.app = ?1 AND x.client = ?2 AND h.changed_at > ?3 ORDER BY e.at, e.id LIMIT ?4",
+         WHERE x.app = ?1 AND x.client = ?2 AND h.changed_at > ?3 AND (c.until IS NULL OR c.until > ?4) \
+         ORDER BY e.at, e.id LIMIT ?5",
     )?;
-    let rows =
-        statement.query_map((app, client.as_str(), since.0, count(limit).saturating_add(1)), |row| {
+    let rows = statement.query_map(
+        (app, client.as_str(), since.0, now.0, count(limit).saturating_add(1)),
+        |row| {
             let data: String = row.get(1)?;
             Ok(match row.get::<_, i64>(0)? {
                 CHANGE_JOINED => Missed::MembersJoined(member_event(row, 2, clients_of(&data, 1)?)?),
                 CHANGE_LEFT => Missed::MembersLeft(member_event(row, 2, clients_of(&data, 1)?)?),
                 _ => Missed::Updated(update_event(row, &data)?),
             })
-        })?;
+        },
+    )?;
     for missed in rows {
         found.push(missed?);
     }

@@ -62,6 +62,7 @@ impl SqliteStore {
         make_dir(&dir.join("expiring"))?;
         let main = open_main(dir, Role::Writer)?;
         let shards = Arc::new(Shards::find(dir)?);
+        shards.sweep()?;
         let mut files = HashMap::new();
         advance_ids(&main, &options).map_err(|source| OpenError::Sqlite { file: main_path(dir), source })?;
         files.insert(FileKey::Main, main);

@@ -203,7 +203,7 @@ pub(super) fn open_for_writing(file: &Path, schema: Schema, role: Role) -> Resul
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sqlite)?;
     db.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
     check_content(&db, file, schema)?;
-    set_up_writer(&db, role).map_err(|source| open_error(file, source))?;
+    set_up_writer(&db, schema, role).map_err(|source| open_error(file, source))?;
     migrate(&mut db, file, schema)?;
     if role == Role::Writer {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sqlite)?;
@@ -289,15 +289,21 @@ fn check_content(db: &Connection, file: &Path, schema: Schema) -> Result<(), Ope
     Ok(())
 }
 
-fn set_up_writer(db: &Connection, role: Role) -> rusqlite::Result<()> {
+fn set_up_writer(db: &Connection, schema: Schema, role: Role) -> rusqlite::Result<()> {
     if db.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))? == 0 {
         // Only before the first page is written can it be chosen; later it would write for nothing.
         db.execute_batch("PRAGMA auto_vacuum = incremental")?;
     }
     db.execute_batch(
         "PRAGMA journal_mode = wal; PRAGMA synchronous = full; PRAGMA foreign_keys = off; \
-         PRAGMA temp_store = memory; PRAGMA cache_size = -65536;",
+         PRAGMA temp_store = memory;",
     )?;
+    // In KiB, as a negative number. Up to eight buckets are open at once.
+    let cache = match schema {
+        Schema::Main => -65_536,
+        Schema::Bucket => -8_192,
+    };
+    db.pragma_update(None, "cache_size", cache)?;
     let checkpoint_pages = match role {
         Role::Writer => 2_000,
         Role::Visitor => 0,

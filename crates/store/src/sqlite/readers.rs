@@ -54,7 +54,7 @@ impl Reader {
                 }
                 Woken::Nudge => {
                     self.buckets.retain(|bucket, (making, _)| self.shards.making(*bucket) == Some(*making));
-                },
+                }
                 Woken::Closed => return,
             }
         }
@@ -90,9 +90,17 @@ impl Reader {
     /// Snapshots of every file in which something is alive, all of the same moment: of exactly those
     /// commits whose closures have run.
     pub(super) fn published(&mut self) -> Work<Vec<Transaction<'_>>> {
-        let living = self.open_living()?;
-        let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let snapshots = self.begin(&living)?;
+        let gate = Arc::clone(&self.gate);
+        let (opened, _gate) = loop {
+            let considered = self.shards.making_of_living(self.now());
+            let opened = self.open_living()?;
+            let gate = gate.read().unwrap_or_else(PoisonError::into_inner);
+            // A bucket made in between may hold commits that have been told of already.
+            if self.shards.making_of_living(self.now()) == considered {
+                break (opened, gate);
+            }
+        };
+        let snapshots = self.begin(&opened)?;
         for snapshot in &snapshots {
             // A transaction's snapshot is taken by its first read, not by its beginning.
             snapshot.prepare_cached("SELECT 1 FROM head LIMIT 1")?.exists([])?;

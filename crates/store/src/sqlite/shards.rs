@@ -53,15 +53,25 @@ impl Shards {
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(&expiring).map_err(io)? {
             let path = entry.map_err(io)?.path();
-            if path.extension().is_some_and(|extension| extension == "over") {
-                // Left by a stop between renaming and unlinking.
-                remove(&path);
-            } else if let Some(bits) = bucket_bits(&path) {
+            if let Some(bits) = bucket_bits(&path) {
                 found.insert(Bucket::from_bits(bits), 0);
             }
         }
         *shards.buckets.write().unwrap_or_else(PoisonError::into_inner) = found;
         Ok(shards)
+    }
+
+    /// Unlinks what a stop between [`Self::hide`] and unlinking has left.
+    pub(super) fn sweep(&self) -> Result<(), OpenError> {
+        let expiring = self.expiring();
+        let io = |source| OpenError::Io { path: expiring.clone(), source };
+        for entry in fs::read_dir(&expiring).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            if path.as_os_str().as_encoded_bytes().ends_with(OVER.as_bytes()) {
+                remove(&path);
+            }
+        }
+        Ok(())
     }
 
     /// The directory of the buckets.
@@ -97,6 +107,16 @@ impl Shards {
     pub(super) fn living(&self, now: Timestamp) -> Vec<Bucket> {
         let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
         buckets.keys().copied().filter(|bucket| bucket.ends() > now).collect()
+    }
+
+    /// As [`Self::living`], with the makings.
+    pub(super) fn making_of_living(&self, now: Timestamp) -> Vec<(Bucket, u64)> {
+        let buckets = self.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        buckets
+            .iter()
+            .map(|(bucket, making)| (*bucket, *making))
+            .filter(|(bucket, _)| bucket.ends() > now)
+            .collect()
     }
 
     /// The buckets in which everything is over at `now`.

@@ -195,18 +195,39 @@ pub(super) struct Entry<'a> {
 /// Puts an entry at the end of the timeline; returns its place.
 pub(super) fn add_entry(db: &Connection, place: &Place, entry: &Entry<'_>) -> rusqlite::Result<u64> {
     let seq = place.last_seq + 1;
-    let key = conversation_key(place.id);
-    db.prepare_cached(
-        "INSERT INTO change (conversation, seq, kind, at, by, message, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?
-    .execute((key, int(seq), entry.kind, entry.at.0, entry.by.as_str(), entry.message, entry.data.as_deref()))?;
+    insert_change(db, place.id, seq, entry)?;
     let moved = if entry.kind >= CHANGE_JOINED {
         "UPDATE head SET last_seq = ?2, changed_at = max(changed_at, ?3) WHERE conversation = ?1"
     } else {
         "UPDATE head SET last_seq = ?2, patched_at = ?3 WHERE conversation = ?1"
     };
-    db.prepare_cached(moved)?.execute((key, int(seq), entry.at.0))?;
+    db.prepare_cached(moved)?.execute((conversation_key(place.id), int(seq), entry.at.0))?;
     Ok(seq)
+}
+
+/// Notes how a conversation began, at the place before all others.
+pub(super) fn add_beginning(db: &Connection, id: ConversationId, entry: &Entry<'_>) -> rusqlite::Result<()> {
+    insert_change(db, id, 0, entry)?;
+    db.prepare_cached("UPDATE head SET changed_at = ?2 WHERE conversation = ?1")?
+        .execute((conversation_key(id), entry.at.0))?;
+    Ok(())
+}
+
+fn insert_change(db: &Connection, id: ConversationId, seq: u64, entry: &Entry<'_>) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO change (conversation, seq, kind, at, by, message, data) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute((
+        conversation_key(id),
+        int(seq),
+        entry.kind,
+        entry.at.0,
+        entry.by.as_str(),
+        entry.message,
+        entry.data.as_deref(),
+    ))?;
+    Ok(())
 }
 
 fn append(tx: &mut Tx<'_>, app: i64, new: NewMessage) -> Work<Outcome<Appended>> {
@@ -590,8 +611,10 @@ fn read(tx: &mut Tx<'_>, app: i64, reader: &ClientId, mark: MarkRead) -> Work<Ou
     let covered = match covered {
         Some(covered) if covered.seq > member.read_seq => covered,
         Some(_) | None => {
+            // Nothing is written, but the reader's devices are told all the same: one of them asked
+            // because it believes that something is unread.
             let unread = unread(tx.db, &place, &member, reader)?;
-            return Ok(Outcome::Unchanged(ReadMarked { unread, receipts: Vec::new() }));
+            return Ok(Outcome::Written(ReadMarked { unread, receipts: Vec::new() }));
         }
     };
 
@@ -609,6 +632,7 @@ fn read(tx: &mut Tx<'_>, app: i64, reader: &ClientId, mark: MarkRead) -> Work<Ou
     if !receipts.is_empty() && !is_pair(tx.db, id)? {
         receipts.clear();
     }
+    keep_members(tx.db, id, &mut receipts)?;
     for (sender, receipt) in &receipts {
         tx.db
             .prepare_cached(
@@ -763,7 +787,22 @@ fn delivered(
         return Ok(Outcome::Written(Vec::new()));
     }
     let receipts = rows.iter().map(|row| (row.receipt.1.clone(), row.receipt(id, receiver, at, false)));
-    Ok(Outcome::Written(receipts.collect()))
+    let mut receipts = receipts.collect();
+    keep_members(tx.db, id, &mut receipts)?;
+    Ok(Outcome::Written(receipts))
+}
+
+/// A sender who has left is told nothing more of the conversation.
+fn keep_members(db: &Connection, id: ConversationId, receipts: &mut Vec<(ClientId, Receipt)>) -> Work<()> {
+    // In conversations of two there is one other sender, so one answer serves nearly all.
+    let mut known: Vec<(ClientId, bool)> = Vec::new();
+    for (sender, _) in receipts.iter() {
+        if !known.iter().any(|(client, _)| client == sender) {
+            known.push((sender.clone(), is_member(db, id, sender)?));
+        }
+    }
+    receipts.retain(|(sender, _)| known.iter().any(|(client, member)| client == sender && *member));
+    Ok(())
 }
 
 /// What one member has not read, from counters.

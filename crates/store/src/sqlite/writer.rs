@@ -226,6 +226,8 @@ impl Writer {
             for (file, state) in &mut touched {
                 if state.is_ok() {
                     *state = self.commit(*file);
+                } else {
+                    self.roll_back(*file);
                 }
             }
             for (job, files) in jobs.iter_mut().zip(&files_of) {
@@ -285,11 +287,13 @@ impl Writer {
                 false
             }
         });
+        // Some errors make SQLite roll the whole transaction back, and without its savepoint a job can't be
+        // undone alone: the jobs before are lost with it.
         if let Err(error) = ran {
-            job.refuse(Error::Store(fault(&error)));
-        }
-        // Some errors make SQLite roll the whole transaction back; the jobs before are lost with it.
-        if db.is_autocommit() {
+            let error = Error::Store(fault(&error));
+            job.refuse(error.clone());
+            touched.insert(files[0], Err(error));
+        } else if db.is_autocommit() {
             let error = job.fault().unwrap_or(StoreFault::Failed);
             touched.insert(files[0], Err(error.into()));
         }
@@ -302,19 +306,25 @@ impl Writer {
             return Ok(());
         };
         let found = fault(&error);
-        if !db.is_autocommit()
-            && let Err(error) = db.execute_batch("ROLLBACK")
-        {
-            tracing::error!(%error, "a failed commit can't be rolled back; its file is opened anew");
-            self.files.remove(&file);
-            return Err(found.into());
-        }
+        self.roll_back(file);
         // After a failed write or sync nobody knows what the operating system has kept of the log;
         // a fresh connection reads it anew instead of trusting what it remembers.
         if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
             self.files.remove(&file);
         }
         Err(found.into())
+    }
+
+    /// Ends what is left of the file's transaction.
+    fn roll_back(&mut self, file: FileKey) {
+        let Some(db) = self.files.get(&file) else { return };
+        if db.is_autocommit() {
+            return;
+        }
+        if let Err(error) = db.execute_batch("ROLLBACK") {
+            tracing::error!(%error, "a transaction can't be rolled back; its file is opened anew");
+            self.files.remove(&file);
+        }
     }
 
     fn forget(&mut self) -> Vec<PathBuf> {

@@ -1,0 +1,6 @@
+//! What the tests of Posthouse share: a server in their own process whose clock they move, and the
+//! contract suite of the store. Scripted peers are [`posthouse::peer`].
+
+pub mod server;
+pub mod store_suite;
+pub mod time;
