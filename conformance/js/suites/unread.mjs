@@ -32,6 +32,8 @@ export default function unread(ring) {
         const desk = await t.open('jerry');
         const conversation = await create(t, kind, tom, 'jerry');
         await conversation.send(t.text(tom, 'one'));
+        // The SDKs may hand on out of order what waits for their first query of a conversation.
+        await Promise.all([t.message(phone, 'one'), t.message(desk, 'one')]);
         await conversation.send(t.text(tom, 'two').mentionAll());
         const [, onPhone] = await t.message(phone, 'two');
         const [, onDesk] = await t.message(desk, 'two');

@@ -37,7 +37,7 @@ pub enum Event {
     UnreadChanged {
         /// What is unread now.
         unread: Unread,
-        /// When it was read.
+        /// Up to when the client is told by this; see `Posthouse::told_until`.
         at: Timestamp,
     },
     /// A message of the receiver was delivered or read.

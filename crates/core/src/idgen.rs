@@ -43,6 +43,20 @@ impl IdGen {
         MessageId::from_u64(step(last)).unwrap_or_else(|| unreachable!("2^63 ids were never given"))
     }
 
+    /// A time that never goes back, not even when the clock does: `now`, or what was told or stamped
+    /// before if that is later. For cursors that clients hand back, not for what people read.
+    pub fn time(&self, now: Timestamp) -> Timestamp {
+        self.advance_past_time(now);
+        let last = self.last.load(Ordering::Relaxed) >> (NODE_BITS + COUNTER_BITS);
+        now.max(Timestamp(i64::try_from(last).unwrap_or(i64::MAX)))
+    }
+
+    /// Makes [`Self::time`] never tell a time before `seen`.
+    pub fn advance_past_time(&self, seen: Timestamp) {
+        let ms = u64::try_from(seen.0).unwrap_or(0) & ((1 << TIME_BITS) - 1);
+        self.last.fetch_max(ms << (NODE_BITS + COUNTER_BITS), Ordering::Relaxed);
+    }
+
     /// Makes every later id greater than `seen`; called with the newest stored id at start.
     pub fn advance_past(&self, seen: MessageId) {
         self.last.fetch_max(seen.as_u64(), Ordering::Relaxed);
@@ -65,6 +79,16 @@ mod tests {
         let back = ids.next(Timestamp(1));
         assert!(back > last);
         assert!(ids.next(Timestamp(5_000)) > back);
+    }
+
+    #[test]
+    fn the_time_of_cursors_never_goes_back() {
+        let ids = IdGen::new(0);
+        ids.next(Timestamp(5_000));
+        assert_eq!(ids.time(Timestamp(1_000)), Timestamp(5_000));
+        assert_eq!(ids.time(Timestamp(6_000)), Timestamp(6_000));
+        ids.advance_past_time(Timestamp(9_000));
+        assert_eq!(ids.time(Timestamp(1)), Timestamp(9_000));
     }
 
     #[test]

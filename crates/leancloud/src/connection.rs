@@ -104,6 +104,8 @@ pub(crate) struct Connection {
     /// The device of clients that name none: this socket.
     device: Option<DeviceId>,
     refused: Vec<RefusedToken>,
+    /// The app that Java's push login named; its `session/open` may leave the app out.
+    named_app: Option<Arc<App>>,
     draining: bool,
 }
 
@@ -214,6 +216,7 @@ impl Connection {
             state: State::Nobody,
             device: None,
             refused: Vec::new(),
+            named_app: None,
             draining: false,
         }
     }
@@ -279,6 +282,8 @@ impl Connection {
             (_, Command::Echo) => self.send(out, &echo(&command)),
             // Java's push login comes first on every socket and expects no answer.
             (_, Command::Login | Command::Logout) => {
+                let named = command.app_id.as_deref();
+                self.named_app = named.and_then(|id| self.gateway.posthouse().app_by_key(keys::APP_ID, id));
                 self.refuse(out, &envelope, &not_offered("LiveQuery and push login"));
             }
             (_, Command::Report) => self.refuse(out, &envelope, &not_offered("reporting push tokens")),
@@ -446,6 +451,7 @@ impl Connection {
                 return Flow::Continue;
             }
         };
+        let told_until = posthouse.told_until();
         let caught_up = catch_up(&posthouse, &caller, login.interests, asked, &mailbox).await;
         let CaughtUp { unread, patches, events } = match caught_up {
             Ok(caught_up) => caught_up,
@@ -464,7 +470,9 @@ impl Connection {
         let (st, st_ttl) = self.token(&caller, &login.device, login.tag.as_ref(), login.interests);
         let answer = GenericCommand {
             peer_id: Some(caller.client.as_str().to_owned()),
-            server_ts: Some(now.0),
+            // SDKs later ask for what came after this time. What comes within this very millisecond
+            // has to be among it, so the time told is one before.
+            server_ts: Some(now.plus_ms(-1).0),
             session_message: Some(SessionCommand {
                 st: Some(st),
                 st_ttl: Some(st_ttl),
@@ -473,7 +481,7 @@ impl Connection {
             ..envelope.answer(CommandType::Session, Some(OpType::Opened))
         };
         self.send(out, &answer);
-        for frame in outbound::unread_list(&caller.client, login.interests, now, &unread) {
+        for frame in outbound::unread_list(&caller.client, login.interests, told_until, &unread) {
             self.send(out, &frame);
         }
         for patch in patches.iter().filter(|patch| login.interests.hears_of(patch.kind)) {
@@ -567,7 +575,7 @@ impl Connection {
 
     /// The app that a login names; C# names it in every frame, others when they log in.
     fn app(&self, app_id: Option<&str>) -> Result<Arc<App>, Refusal> {
-        let here = self.sessions().first().map(|session| &session.caller.app);
+        let here = self.sessions().first().map(|session| &session.caller.app).or(self.named_app.as_ref());
         let app_id = app_id.filter(|id| !id.is_empty());
         let app = match (app_id, here) {
             (Some(id), _) => self.gateway.posthouse().app_by_key(keys::APP_ID, id),

@@ -136,10 +136,9 @@ async fn serve(file: Option<&Path>, flags: &Flags) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(&config, World::default()).await?;
-    let mut stdout = std::io::stdout();
-    writeln!(stdout, "posthouse: ready on {}", server.url())?;
-    writeln!(stdout, "posthouse: admin on http://{}", server.admin_address)?;
-    stdout.flush()?;
+    if let Err(error) = announce(&server) {
+        tracing::warn!(%error, "standard output is closed; the server runs on");
+    }
     if server.posthouse.store().apps_since(0).await?.is_none_or(|(_, apps)| apps.is_empty()) {
         tracing::info!(
             "there is no app yet; make one with `posthouse app create NAME --data {}`",
@@ -153,6 +152,14 @@ async fn serve(file: Option<&Path>, flags: &Flags) -> Result<(), Failure> {
     server.stop().await;
     tracing::info!("stopped; everything accepted is on disk");
     Ok(())
+}
+
+/// Two lines for people and scripts, which learn from them which ports the system chose.
+fn announce(server: &Server) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "posthouse: ready on {}", server.url())?;
+    writeln!(stdout, "posthouse: admin on http://{}", server.admin_address)?;
+    stdout.flush()
 }
 
 async fn run_demo(flags: DemoFlags) -> Result<(), Failure> {
@@ -186,10 +193,11 @@ async fn run_demo(flags: DemoFlags) -> Result<(), Failure> {
         app_key: app.key("leancloud.key").unwrap_or_default().to_owned(),
     };
     let mut stdout = std::io::stdout();
-    demo::talk(&target, &mut stdout).await?;
+    let tom = demo::talk(&target, &mut stdout).await?;
     if !flags.once {
         demo::invite(&target, &mut stdout)?;
         tokio::select! {
+            ended = demo::keep_company(tom, &mut stdout) => ended?,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

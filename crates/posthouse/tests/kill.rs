@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,6 +25,8 @@ fn program() -> String {
 struct Victim {
     child: Child,
     socket_url: String,
+    /// Kept open: the server still writes to it.
+    _stdout: BufReader<ChildStdout>,
 }
 
 impl Victim {
@@ -45,10 +47,11 @@ impl Victim {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
         let url =
             line.trim().strip_prefix("posthouse: ready on http").expect("the server says that it is ready");
-        Self { socket_url: format!("ws{url}/"), child }
+        Self { socket_url: format!("ws{url}/"), child, _stdout: stdout }
     }
 
     fn kill(mut self) {
@@ -102,9 +105,13 @@ impl Seat {
             let number = u32::try_from(self.acked.len()).unwrap();
             let content = format!("{}:{number}", self.client);
             let how = Outgoing { token: Some(content.clone()), ..Outgoing::default() };
-            let Ok(sent) = peer.send_content(&self.client, &self.cid, &content, how).await else {
-                self.retries += 1;
-                break;
+            let sent = match peer.send_content(&self.client, &self.cid, &content, how).await {
+                Ok(sent) => sent,
+                Err(error) => {
+                    assert_eq!(error.code(), None, "only a broken connection may end a talk: {error}");
+                    self.retries += 1;
+                    break;
+                }
             };
             self.acked.push((number, sent.id.clone(), sent.at));
             peer.take_pushes();

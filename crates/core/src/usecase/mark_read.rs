@@ -15,14 +15,14 @@ impl Posthouse {
     /// now; senders who asked for receipts hear that they were read.
     pub async fn mark_read(&self, caller: &Caller, mark: MarkRead) -> Result<()> {
         let (router, app, reader) = (self.router.clone(), caller.app.id.clone(), caller.client.clone());
-        let now = self.clock.now();
+        let at = self.told_until();
         self.store
             .mark_read(
                 &caller.app.id,
                 &caller.client,
                 mark,
                 Box::new(move |marked| {
-                    let event = Event::UnreadChanged { unread: marked.unread.clone(), at: now };
+                    let event = Event::UnreadChanged { unread: marked.unread.clone(), at };
                     let deliver = |client, event| {
                         router.deliver(&Delivery {
                             app: app.clone(),

@@ -77,6 +77,15 @@ impl Posthouse {
         self.clock.now()
     }
 
+    /// The time up to which a client has certainly been told what is unread, if it is told now. A
+    /// little early, because a message is stamped before it is committed; a client that hands this
+    /// back is told of the last moments twice, which changes nothing, since numbers are absolute.
+    #[must_use]
+    pub fn told_until(&self) -> Timestamp {
+        const COMMIT_MS_MAX: i64 = 2_000;
+        self.ids.time(self.clock.now()).plus_ms(-COMMIT_MS_MAX)
+    }
+
     /// The store behind the domain, for what operators do beside it.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {

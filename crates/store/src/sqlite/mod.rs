@@ -269,11 +269,15 @@ fn lock(dir: &Path) -> std::result::Result<File, OpenError> {
     }
 }
 
-/// No id is given twice, also when the clock is behind.
+/// No id is given twice, and the time of cursors doesn't go back, also when the clock is behind.
 fn advance_ids(db: &Connection, options: &OpenOptions) -> rusqlite::Result<()> {
     let newest: Option<i64> = db.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
     if let Some(id) = newest.and_then(|id| u64::try_from(id).ok()).and_then(MessageId::from_u64) {
         options.ids.advance_past(id);
     }
+    let newest: Option<i64> =
+        db.query_row("SELECT max(max(unread_at), max(patched_at)) FROM head", [], |row| row.get(0))?;
+    // What comes is after what was, not at the same time.
+    options.ids.advance_past_time(posthouse_core::time::Timestamp(newest.unwrap_or_default()).plus_ms(1));
     Ok(())
 }

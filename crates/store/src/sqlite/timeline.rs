@@ -278,7 +278,7 @@ fn append(tx: &mut Tx<'_>, app: i64, new: NewMessage) -> Work<Outcome<Appended>>
             int(place.total + 1),
             message_key(message.id),
             timestamp.0,
-            place.unread_at.max(timestamp).0,
+            place.unread_at.max(tx.cursor_time()).0,
         ))?;
     if place.kind.counts_unread() {
         tx.db
@@ -662,7 +662,7 @@ fn read(tx: &mut Tx<'_>, app: i64, reader: &ClientId, mark: MarkRead) -> Work<Ou
             int(member.read_total),
             int(member.read_own),
             member.read_at.map(|at| at.0),
-            tx.now.0,
+            tx.cursor_time().0,
         ))?;
     let unread = unread(tx.db, &place, &member, reader)?;
     Ok(Outcome::Written(ReadMarked { unread, receipts }))

@@ -75,11 +75,17 @@ impl Tx<'_> {
         self.options.ids.next(self.now)
     }
 
+    /// When something changed that clients ask for by time. Doesn't go back when the clock does.
+    pub(super) fn cursor_time(&self) -> Timestamp {
+        self.options.ids.time(self.now)
+    }
+
     /// The time of a patch after one at `previous` in the same conversation. No two patches of an app
     /// have the same one, so that a client can go through them by time without missing any.
     pub(super) fn patch_time(&mut self, app: i64, previous: Timestamp) -> Timestamp {
+        let now = self.cursor_time();
         let newest = self.patch_times.entry(app).or_insert(previous);
-        *newest = posthouse_core::conversation::change_time(previous.max(*newest), self.now);
+        *newest = posthouse_core::conversation::change_time(previous.max(*newest), now);
         *newest
     }
 }

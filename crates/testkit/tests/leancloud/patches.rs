@@ -1,5 +1,7 @@
 //! Edits and recalls: by the sender only, told to everybody else, replayed to those who were away.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use posthouse::peer::{CONFIG_BITMAP, Open, Outgoing, Peer, Sent, is, spoken, text_content, text_of};
 use posthouse_leancloud::wire::proto::{CommandType, GenericCommand, OpType, PatchCommand, PatchItem};
@@ -404,6 +406,30 @@ async fn a_patch_in_another_conversation_in_the_same_millisecond_is_not_lost() {
 }
 
 #[tokio::test]
+async fn a_patch_after_the_clock_was_set_back_is_not_lost() {
+    for restarted in [false, true] {
+        let mut server = TestServer::start().await;
+        let (mut tom, mut jerry, cid) = tom_and_jerry(&server).await;
+        let other = tom.create_conversation("tom", &["jerry"], false, "{}").await.unwrap().cid;
+        let one = say(&mut tom, &cid, "1").await;
+        let two = say(&mut tom, &other, "2").await;
+        server.clock.advance_ms(60_000);
+        tom.modify("tom", &cid, &one, "1!").await.unwrap();
+        let seen = patches(pushes(&mut jerry).await).remove(0).patch_timestamp.unwrap();
+        jerry.close("jerry").await.unwrap();
+        server.clock.advance_ms(-30_000);
+        if restarted {
+            server = server.restart().await;
+        }
+        let mut tom = login(&server, "tom").await;
+        tom.modify("tom", &other, &two, "2!").await.unwrap();
+        let told = replayed(&server, "jerry", seen).await;
+        let told: Vec<_> = told.iter().map(|item| item.mid.as_ref()).collect();
+        assert_eq!(told, [Some(&two.id)], "restarted: {restarted}");
+    }
+}
+
+#[tokio::test]
 async fn messages_of_temporary_conversations_are_changed_until_they_end() {
     let server = TestServer::start().await;
     let mut tom = login(&server, "tom").await;
@@ -451,5 +477,49 @@ async fn impossible_times_of_the_last_patch_do_no_harm() {
     // JavaScript's first login names its own clock, which may be anything; others may send 0.
     for time in [0, -1, i64::MIN] {
         assert!(replayed(&server, "jerry", time).await.len() <= 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_among_racing_edits_ends_with_the_newest_of_each() {
+    const ROUNDS: usize = 12;
+    const MESSAGES: usize = 5;
+    const EDITS: usize = 30;
+
+    let server = TestServer::start().await;
+    let (mut tom, mut jerry, cid) = tom_and_jerry(&server).await;
+    let mut sent = Vec::new();
+    for n in 0..MESSAGES {
+        sent.push(say(&mut tom, &cid, &n.to_string()).await);
+    }
+    // What Jerry knows of each message: the time and the text of its newest patch.
+    let mut known: HashMap<String, (i64, String)> = HashMap::new();
+    let mut seen = server.now().0 - 1;
+    pushes(&mut jerry).await;
+    for round in 0..ROUNDS {
+        jerry.close("jerry").await.unwrap();
+        let editing = async {
+            for n in 0..EDITS {
+                tom.modify("tom", &cid, &sent[n % MESSAGES], &format!("{round}/{n}")).await.unwrap();
+            }
+        };
+        let logging_in = async {
+            for _ in 0..round {
+                jerry.settle().await.unwrap();
+            }
+            jerry.open(server.app_id(), "jerry", away_since(seen)).await.unwrap();
+        };
+        tokio::join!(editing, logging_in);
+        let told = patches(pushes(&mut jerry).await);
+        let times: Vec<_> = told.iter().map(|patch| patch.patch_timestamp.unwrap()).collect();
+        for (patch, at) in told.into_iter().zip(times.clone()) {
+            assert!(at > seen, "round {round}: {at} after {seen} in {times:?}");
+            seen = at;
+            known.insert(patch.mid.unwrap(), (at, text_of(patch.data.as_ref().unwrap()).unwrap()));
+        }
+        for row in tom.history("tom", &cid, 100).await.unwrap() {
+            let truth = (row.patch_timestamp.unwrap(), text_of(row.data.as_ref().unwrap()).unwrap());
+            assert_eq!(known.get(row.msg_id.as_ref().unwrap()), Some(&truth), "round {round}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use posthouse::peer::{Open, Outgoing, Peer, Sent, spoken, text_content, text_of};
 use posthouse_core::time::Chance as _;
 use posthouse_leancloud::wire::proto::{
-    CommandType, GenericCommand, ReadCommand, ReadTuple, UnreadCommand, UnreadTuple,
+    CommandType, GenericCommand, PatchItem, ReadCommand, ReadTuple, UnreadCommand, UnreadTuple,
 };
 use posthouse_testkit::server::TestServer;
 use posthouse_testkit::time::SeededChance;
@@ -349,6 +349,25 @@ async fn a_message_in_the_millisecond_of_the_last_notification_is_told() {
 }
 
 #[tokio::test]
+async fn a_message_after_the_clock_was_set_back_is_told() {
+    let server = TestServer::start().await;
+    let (mut tom, mut jerry, cid) = tom_and_jerry(&server).await;
+    let other = tom.create_conversation("tom", &["jerry"], false, "{}").await.unwrap().cid;
+    say(&mut tom, "tom", &other, "1").await;
+    jerry.close("jerry").await.unwrap();
+    server.clock.advance_ms(60_000);
+    jerry.open(server.app_id(), "jerry", Open::default()).await.unwrap();
+    let push = jerry.expect_push(CommandType::Unread, None).await.unwrap();
+    let seen = push.unread_message.unwrap().notif_time.unwrap();
+    jerry.close("jerry").await.unwrap();
+    server.clock.advance_ms(-30_000);
+    say(&mut tom, "tom", &cid, "2").await;
+    let back = Open { last_unread_notif_time: Some(seen), ..on_device("d1") };
+    let mut back = login_as(&server, "jerry", back).await;
+    assert_eq!(counts(&told(pushes(&mut back).await)).get(&cid), Some(&1));
+}
+
+#[tokio::test]
 async fn impossible_times_of_the_last_notification_do_no_harm() {
     let server = TestServer::start().await;
     let (mut tom, _jerry, cid) = tom_and_jerry(&server).await;
@@ -375,42 +394,100 @@ async fn whatever_is_said_and_read_the_number_is_the_model_s() {
 
     let chance = SeededChance::new(7);
     let below = |n: usize| usize::try_from(chance.bits() % 1_000_000).unwrap() % n;
-    // (of Jerry, calls Jerry, message), and how many of them Jerry has read.
-    let mut said: Vec<(bool, bool, Sent)> = Vec::new();
+    let mut said: Vec<Said> = Vec::new();
+    // How many of them Jerry has read.
     let mut read = 0;
     for step in 0..STEPS {
         if below(3) == 0 {
             server.clock.advance_ms(i64::try_from(below(3)).unwrap());
         }
-        let call = below(8) == 0;
-        let how = Outgoing { mention_all: call, ..Outgoing::default() };
-        match below(10) {
-            0..4 => said.push((false, call, tom.send_text("tom", &cid, "t", how).await.unwrap())),
-            4..6 => said.push((false, call, mary.send_text("mary", &cid, "m", how).await.unwrap())),
-            6..8 => said.push((true, call, jerry.send_text("jerry", &cid, "j", how).await.unwrap())),
-            _ if said.is_empty() => {}
-            _ => {
-                // Mostly near the end, sometimes long ago.
-                let at =
-                    if below(4) == 0 { below(said.len()) } else { said.len() - 1 - below(said.len().min(6)) };
-                let (_, _, sent) = &said[at];
+        let calls = below(8) == 0;
+        let how = Outgoing { mention_all: calls, ..Outgoing::default() };
+        // Mostly near the end, sometimes long ago.
+        let at = match said.len() {
+            0 => 0,
+            len if below(4) == 0 => below(len),
+            len => len - 1 - below(len.min(6)),
+        };
+        match below(12) {
+            kind @ 0..8 => {
+                let (who, peer) = match kind {
+                    0..4 => ("tom", &mut tom),
+                    4..6 => ("mary", &mut mary),
+                    _ => ("jerry", &mut jerry),
+                };
+                let sent = peer.send_text(who, &cid, "hi", how).await.unwrap();
+                said.push(Said { who, calls, recalled: false, sent });
+            }
+            8..10 if !said.is_empty() => {
+                let Said { sent, .. } = &said[at];
                 jerry.read("jerry", &cid, &sent.id, sent.at).await.unwrap();
                 read = read.max(at + 1);
             }
+            kind if !said.is_empty() && !said[at].recalled => {
+                let Said { who, sent, .. } = &said[at];
+                let patch = PatchItem {
+                    cid: Some(cid.clone()),
+                    mid: Some(sent.id.clone()),
+                    timestamp: Some(sent.at),
+                    recall: Some(kind == 10),
+                    data: (kind != 10).then(|| text_content("changed").into()),
+                    mention_all: Some(calls && kind != 10),
+                    ..PatchItem::default()
+                };
+                let peer = match *who {
+                    "tom" => &mut tom,
+                    "mary" => &mut mary,
+                    _ => &mut jerry,
+                };
+                peer.patch(who, patch).await.unwrap();
+                said[at].recalled = kind == 10;
+                said[at].calls = calls && kind != 10;
+            }
+            _ => {}
         }
-        if step % 5 == 0 {
-            pushes(&mut jerry).await;
-            let unread: Vec<_> = said[read..].iter().filter(|(own, ..)| !own).collect();
+        if step % 4 == 0 {
+            for peer in [&mut tom, &mut mary, &mut jerry] {
+                pushes(peer).await;
+            }
+            let unread: Vec<&Said> =
+                said[read..].iter().filter(|said| said.who != "jerry" && !said.recalled).collect();
             let told = unread_of_jerry(&server).await;
             let number = told.first().map_or(0, |tuple| tuple.unread.unwrap());
             assert_eq!(usize::try_from(number).unwrap(), unread.len(), "step {step}");
             let mentioned = told.first().is_some_and(|tuple| tuple.mentioned.unwrap_or_default());
-            assert_eq!(mentioned, unread.iter().any(|(_, call, _)| *call), "step {step}");
-            if let (Some(tuple), Some((_, _, last))) = (told.first(), unread.last()) {
-                assert_eq!(tuple.mid.as_ref(), Some(&last.id), "step {step}");
+            assert_eq!(mentioned, unread.iter().any(|said| said.calls), "step {step}");
+            if let (Some(tuple), Some(last)) = (told.first(), unread.last()) {
+                assert_eq!(tuple.mid.as_ref(), Some(&last.sent.id), "step {step}");
             }
         }
     }
+}
+
+/// A message of the model.
+struct Said {
+    who: &'static str,
+    calls: bool,
+    recalled: bool,
+    sent: Sent,
+}
+
+#[tokio::test]
+async fn a_recalled_message_is_no_longer_unread() {
+    let server = TestServer::start().await;
+    let (mut tom, mut jerry, cid) = tom_and_jerry(&server).await;
+    jerry.close("jerry").await.unwrap();
+    let all = Outgoing { mention_all: true, ..Outgoing::default() };
+    let kept = say(&mut tom, "tom", &cid, "kept").await;
+    let taken_back = tom.send_text("tom", &cid, "@all", all).await.unwrap();
+    assert_eq!(counts(&unread_of_jerry(&server).await)[&cid], 2);
+    tom.recall("tom", &cid, &taken_back).await.unwrap();
+    let told = unread_of_jerry(&server).await;
+    assert_eq!(counts(&told)[&cid], 1);
+    assert!(!told[0].mentioned.unwrap_or_default());
+    assert_eq!(told[0].mid.as_ref(), Some(&kept.id));
+    tom.recall("tom", &cid, &kept).await.unwrap();
+    assert_eq!(unread_of_jerry(&server).await, []);
 }
 
 #[tokio::test]

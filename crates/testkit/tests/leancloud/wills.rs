@@ -131,7 +131,7 @@ async fn a_will_ends_with_its_temporary_conversation() {
     let cid = tom.create_temporary("tom", &["jerry"], Some(4)).await.unwrap().cid;
     pushes(&mut jerry).await;
     tom.send_text("tom", &cid, "gone", will()).await.unwrap();
-    lose(&server, tom, &mut jerry, GRACE_MS).await;
+    lose(&server, tom, &mut jerry, 60_000).await;
     assert!(messages(pushes(&mut jerry).await).is_empty());
 }
 
@@ -152,7 +152,7 @@ async fn who_has_left_the_conversation_says_nothing_more_in_it() {
     let (mut tom, mut jerry, cid) = tom_and_jerry(&server).await;
     tom.send_text("tom", &cid, "gone", will()).await.unwrap();
     tom.remove("tom", &cid, &["tom"]).await.unwrap();
-    lose(&server, tom, &mut jerry, GRACE_MS).await;
+    lose(&server, tom, &mut jerry, 60_000).await;
     assert!(messages(pushes(&mut jerry).await).is_empty());
 }
 
@@ -177,7 +177,7 @@ async fn only_members_leave_a_will() {
     assert_eq!(error.code(), Some(4401), "{error}");
     drop(mary);
     until_offline(&mut jerry, "jerry", "mary").await;
-    server.pass_ms(GRACE_MS).await;
+    server.pass_ms(60_000).await;
     assert!(pushes(&mut jerry).await.is_empty());
 }
 
