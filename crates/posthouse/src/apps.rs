@@ -351,7 +351,11 @@ fn print_app(app: &App, output: Output, out: &mut dyn Write) -> Result<(), AppEr
 }
 
 fn explain(app: &App, out: &mut dyn Write) -> Result<(), AppError> {
-    writeln!(out, "settings of {} (change them with `posthouse app set {} KEY=VALUE`)", app.name, app.name)?;
+    writeln!(
+        out,
+        "settings of {} (change them with `posthouse app set {:?} KEY=VALUE`)",
+        app.name, app.name
+    )?;
     let docs = Settings::describe();
     for ((name, value), doc) in app.settings.entries().into_iter().zip(docs) {
         writeln!(

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use posthouse::config::{Config, Flags, LogFormat};
 use posthouse::wiring::{Server, World};
 use posthouse::{apps, bench, demo};
@@ -90,7 +90,9 @@ struct DemoFlags {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let command =
+        Cli::command().mut_subcommand("serve", with_defaults).mut_subcommand("check-config", with_defaults);
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
@@ -108,6 +110,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Adds to each option's help what is in force without it. Flags are optional for clap, because the
+/// file comes between them and the default.
+fn with_defaults(command: clap::Command) -> clap::Command {
+    Config::describe().into_iter().fold(command, |command, option| {
+        let default = if option.default.is_empty() { "none" } else { option.default };
+        command.mut_arg(option.key, |arg| arg.help(format!("{} [default: {default}]", option.meaning)))
+    })
 }
 
 fn fail(error: &Failure) -> ExitCode {

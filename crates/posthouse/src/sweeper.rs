@@ -12,6 +12,8 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 const APPS_EVERY: Duration = Duration::from_millis(400);
 /// What is over is refused on access already; this only frees the disk.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Slices of old notifications forgotten at a time; some ten thousand a minute are more than come.
+const FORGET_SLICES: usize = 20;
 /// Histograms collect samples until somebody sorts them in.
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 
@@ -32,12 +34,26 @@ pub async fn run(posthouse: Arc<Posthouse>) {
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "apps can't be reloaded; the old ones stay in force"),
             },
-            _ = forget.tick() => match posthouse.forget_expired().await {
-                Ok(0) => {}
-                Ok(buckets) => tracing::info!(buckets, "forgot expired temporary conversations"),
-                Err(error) => tracing::warn!(%error, "expired temporary conversations can't be forgotten yet"),
-            },
+            _ = forget.tick() => forget_all(&posthouse).await,
             _ = upkeep.tick() => crate::adapter::metrics::recorder().run_upkeep(),
+        }
+    }
+}
+
+async fn forget_all(posthouse: &Posthouse) {
+    match posthouse.forget_expired().await {
+        Ok(0) => {}
+        Ok(buckets) => tracing::info!(buckets, "forgot expired temporary conversations"),
+        Err(error) => tracing::warn!(%error, "expired temporary conversations can't be forgotten yet"),
+    }
+    for _ in 0..FORGET_SLICES {
+        match posthouse.forget_notifications().await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "old notifications can't be forgotten yet");
+                return;
+            }
         }
     }
 }

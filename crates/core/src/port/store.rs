@@ -315,6 +315,10 @@ pub trait Upkeep: Send + Sync + 'static {
     /// live traffic. Returns how many buckets were dropped.
     async fn forget_expired(&self) -> Result<usize>;
 
+    /// Forgets inbox entries from before `before`, the oldest few hundred at most, so that live
+    /// traffic isn't delayed. Returns how many; call again until there are none.
+    async fn forget_inbox(&self, before: Timestamp) -> Result<usize>;
+
     /// Waits until everything accepted is on disk, then refuses further writes with `Closing`.
     async fn close(&self) -> Result<()>;
 }

@@ -127,6 +127,11 @@ impl Posthouse {
         self.directory.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
     }
 
+    /// All apps as they are set now.
+    fn apps(&self) -> Vec<Arc<App>> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner).by_id.values().cloned().collect()
+    }
+
     /// A fresh id for a client that brings none: 24 hex digits, 96 random bits.
     #[must_use]
     pub fn new_client_id(&self) -> ClientId {

@@ -23,6 +23,13 @@ impl Posthouse {
         self.store.forget_expired().await
     }
 
+    /// Forgets missed notifications that no app keeps any more, some hundreds at a time. Returns how
+    /// many; call again until there are none.
+    pub async fn forget_notifications(&self) -> Result<usize> {
+        let Some(before) = self.apps().iter().map(|app| self.kept_since(app)).min() else { return Ok(0) };
+        self.store.forget_inbox(before).await
+    }
+
     async fn execute_will(&self, departure: &Departure) -> Result<()> {
         let Some(will) = &departure.will else { return Ok(()) };
         let conversation = match self.store.conversation(&departure.app.id, will.message.conversation).await {

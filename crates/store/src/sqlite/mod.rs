@@ -137,9 +137,26 @@ impl SqliteStore {
         F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
     {
         self.ensure_bucket(conversation)?;
+        self.write_file(FileKey::of(conversation), after, work).await
+    }
+
+    /// Runs `work` in a transaction of `posthouse.db`; nobody is told.
+    async fn write_main<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
+    {
+        self.write_file(FileKey::Main, Box::new(|_| ()), work).await
+    }
+
+    async fn write_file<T, F>(&self, file: FileKey, after: AfterCommit<T>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let job = Write {
-            file: FileKey::of(conversation),
+            file,
             makes_bucket: false,
             reads_siblings: false,
             work: Some(work),

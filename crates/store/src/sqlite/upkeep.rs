@@ -3,11 +3,15 @@
 use async_trait::async_trait;
 use posthouse_core::error::{Error, Result, StoreFault};
 use posthouse_core::port::store::Upkeep;
+use posthouse_core::time::Timestamp;
 use tokio::sync::oneshot;
 
 use super::SqliteStore;
 use super::shards::remove;
-use super::writer::Request;
+use super::writer::{Outcome, Request};
+
+/// Inbox entries in one transaction: a few milliseconds of the writer's time.
+const FORGOTTEN_AT_ONCE: i64 = 500;
 
 #[async_trait]
 impl Upkeep for SqliteStore {
@@ -28,6 +32,20 @@ impl Upkeep for SqliteStore {
             .await?;
         }
         Ok(dropped)
+    }
+
+    async fn forget_inbox(&self, before: Timestamp) -> Result<usize> {
+        // Ids grow with time, so the oldest entries are found without an index of their times.
+        self.write_main(move |tx| {
+            let forgotten = tx
+                .db
+                .prepare_cached(
+                    "DELETE FROM inbox WHERE at < ?1 AND id IN (SELECT id FROM inbox ORDER BY id LIMIT ?2)",
+                )?
+                .execute((before.0, FORGOTTEN_AT_ONCE))?;
+            Ok(Outcome::Written(forgotten))
+        })
+        .await
     }
 
     async fn close(&self) -> Result<()> {

@@ -53,6 +53,19 @@ pub async fn members_hear_of_joining_and_leaving<E: Engine>(engine: E) {
     assert_eq!(scene.invitations("jerry", start, 0).await, []);
 }
 
+pub async fn old_entries_are_forgotten_and_young_ones_stay<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let start = scene.now().plus_ms(-1);
+    scene.group(&["tom", "jerry"]).await;
+    scene.clock.advance_ms(1_000);
+    let border = scene.now();
+    let young = scene.group(&["tom", "jerry"]).await;
+    assert_eq!(scene.store().forget_inbox(border).await, Ok(2));
+    assert_eq!(scene.store().forget_inbox(border).await, Ok(0));
+    let left: Vec<_> = scene.invitations("jerry", start, 10).await.iter().map(short).collect();
+    assert_eq!(left, [("joined", young, "tom".to_owned())]);
+}
+
 pub async fn invitations_page_by_time_without_loss<E: Engine>(engine: E) {
     let scene = Scene::new(engine).await;
     let start = scene.now().plus_ms(-1);

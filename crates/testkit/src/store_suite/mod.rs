@@ -136,6 +136,7 @@ macro_rules! store_suite {
         );
         $crate::store_suite!(@group inbox, $engine,
             members_hear_of_joining_and_leaving
+            old_entries_are_forgotten_and_young_ones_stay
             invitations_page_by_time_without_loss
             changes_are_told_to_members
             a_new_conversation_is_a_coming_of_members
