@@ -28,7 +28,10 @@ mvn -q -B -Drealtime.version="$version" -Dsource.dir="$source" clean compile \
 work=$(mktemp -d)
 server=
 stop() {
-  [ -z "$server" ] || kill "$server" 2>/dev/null || true
+  if [ -n "$server" ]; then
+    kill "$server" 2>/dev/null || true
+    wait "$server" 2>/dev/null || true
+  fi
   rm -rf "$work"
 }
 trap stop EXIT INT TERM
@@ -39,6 +42,7 @@ mkdir "$work/data"
 for app in create ttl; do
   "$binary" app create "$app" --data "$work/data" --json >"$work/$app.json"
 done
+: >"$work/server.log"
 "$binary" serve --data "$work/data" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 \
   >"$work/server.log" 2>"$work/server.err" &
 server=$!

@@ -71,11 +71,17 @@ pub fn apply(attributes: &mut Attributes, changes: &[AttributeChange]) -> Result
             *slot = value.clone();
         }
     }
-    if next.values().chain(modified.values()).any(|value| depth(value) >= DEPTH_MAX) {
-        return Err(AttributeError::TooDeep);
-    }
+    ensure_shallow(&next)?;
     *attributes = next;
     Ok(modified)
+}
+
+/// `Err` for attributes that are nested too deep.
+pub fn ensure_shallow(attributes: &Attributes) -> Result<(), AttributeError> {
+    if attributes.values().any(|value| depth(value) >= DEPTH_MAX) {
+        return Err(AttributeError::TooDeep);
+    }
+    Ok(())
 }
 
 /// The value at `path`, if every key on the way exists.

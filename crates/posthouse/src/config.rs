@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use posthouse_transport::http::TrustedProxies;
+use tracing_subscriber::EnvFilter;
 
 /// A problem with the configuration, said in words and with its source.
 #[derive(Debug, thiserror::Error)]
@@ -258,7 +259,18 @@ impl Config {
         if config.tls_cert.is_some() != config.tls_key.is_some() {
             return Err(ConfigError::Conflict("tls_cert and tls_key go together: give both or none"));
         }
+        config.log_filter()?;
         Ok(config)
+    }
+
+    /// The filter of log lines.
+    pub fn log_filter(&self) -> Result<EnvFilter, ConfigError> {
+        EnvFilter::try_new(&self.log).map_err(|error| ConfigError::Value {
+            origin: "the configuration".to_owned(),
+            key: "log",
+            value: self.log.clone(),
+            why: error.to_string(),
+        })
     }
 
     /// What an operator should know before this goes on the Internet.
@@ -341,6 +353,8 @@ mod tests {
         assert!(error.contains("listen = `here`: not an address"), "{error}");
         let flags = Flags { tls_cert: Some("c.pem".to_owned()), ..Flags::default() };
         assert!(matches!(load("", &flags), Err(ConfigError::Conflict(_))));
+        let error = load("log = \"posthouse=loud\"", &Flags::default()).unwrap_err().to_string();
+        assert!(error.contains("log = `posthouse=loud`"), "{error}");
         let flags = Flags { connections_max: Some("0".to_owned()), ..Flags::default() };
         let error = load("", &flags).unwrap_err().to_string();
         assert!(error.starts_with("--connections-max or POSTHOUSE_CONNECTIONS_MAX:"), "{error}");

@@ -10,7 +10,6 @@ use posthouse::wiring::{Server, World};
 use posthouse::{apps, bench, demo};
 use posthouse_store::SqliteStore;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// A small, fast, trustworthy instant-messaging server.
 ///
@@ -242,9 +241,7 @@ fn check_config(file: Option<&Path>, flags: &Flags) -> Result<(), Failure> {
 }
 
 fn start_log(config: &Config) -> Result<(), Failure> {
-    let filter =
-        EnvFilter::try_new(&config.log).map_err(|error| format!("log = `{}`: {error}", config.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(config.log_filter()?).with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::attribute;
 use crate::conversation::{Conversation, CreateConversation, Created, Kind, KindWish, MemberSet};
 use crate::error::{Error, Result};
 use crate::event::{Event, MemberEvent};
@@ -18,6 +19,7 @@ impl Posthouse {
     /// The same members of a temporary conversation always get the same one while it lives.
     pub async fn create_conversation(&self, caller: &Caller, create: CreateConversation) -> Result<Created> {
         let settings = &caller.app.settings;
+        attribute::ensure_shallow(&create.attributes)?;
         let (size, max) = (attributes_size(&create.attributes), settings.attributes_bytes_max as usize);
         if size > max {
             return Err(Error::AttributesTooLarge { size, max });
