@@ -31,6 +31,18 @@ pub enum Operation {
     Remove(Vec<Value>),
 }
 
+impl Operation {
+    /// The values it brings along.
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        let (one, many): (Option<&Value>, &[Value]) = match self {
+            Self::Set(value) => (Some(value), &[]),
+            Self::Add(items) | Self::AddUnique(items) | Self::Remove(items) => (None, items),
+            Self::Delete | Self::Increment(_) => (None, &[]),
+        };
+        one.into_iter().chain(many)
+    }
+}
+
 /// Why changes can't be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttributeError {
@@ -61,6 +73,9 @@ pub const DEPTH_MAX: usize = 32;
 pub fn apply(attributes: &mut Attributes, changes: &[AttributeChange]) -> Result<Attributes, AttributeError> {
     let mut next = attributes.clone();
     for change in changes {
+        if change.operation.values().any(|value| depth(value) >= DEPTH_MAX) {
+            return Err(AttributeError::TooDeep);
+        }
         apply_one(&mut next, change)?;
     }
     let mut modified = Attributes::new();
@@ -253,5 +268,11 @@ mod tests {
             Err(AttributeError::TooDeep)
         );
         assert!(attributes.is_empty());
+        let mut value = json!(1);
+        for _ in 0..40 {
+            value = json!([value]);
+        }
+        let refused = apply(&mut attributes, &[change("a", Operation::Remove(vec![value]))]);
+        assert_eq!(refused, Err(AttributeError::TooDeep));
     }
 }

@@ -70,6 +70,12 @@ impl Mentions {
         self.all || self.clients.contains(client)
     }
 
+    /// The bytes of the ids, which count towards a message's size.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.clients.iter().map(|client| client.as_str().len()).sum()
+    }
+
     /// Whether nobody is called.
     #[must_use]
     pub fn is_empty(&self) -> bool {

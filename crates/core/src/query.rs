@@ -143,6 +143,16 @@ enum Seen {
 }
 
 impl Filter {
+    /// Whether it runs a user's regular expression.
+    #[must_use]
+    pub fn has_regex(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::has_regex),
+            Self::Not(part) => part.has_regex(),
+            Self::Field(_, test) => matches!(test, Test::Matches(_)),
+        }
+    }
+
     /// Whether `conversation` matches.
     #[must_use]
     pub fn matches(&self, conversation: &Conversation) -> bool {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::app::App;
+use crate::app::{App, Settings};
 use crate::error::{Error, Result};
 use crate::event::{Audience, Delivery, Event, PresenceEvent, SessionEnd};
 use crate::id::{AppId, ClientId, ConversationId, DeviceId, SessionId, Tag};
@@ -31,11 +31,13 @@ struct Live {
     rooms: HashMap<ConversationId, Vec<SessionId>>,
     /// Lost connections whose grace time runs, by its end.
     departures: BTreeMap<(Timestamp, SessionId), Departure>,
-    /// How many departures a client has.
-    departing: HashMap<(AppId, ClientId), usize>,
+    /// The departures of each client.
+    departing: HashMap<(AppId, ClientId), Vec<(Timestamp, SessionId)>>,
     /// Rooms to put returning devices back into.
     returns: HashMap<(AppId, ClientId, DeviceId), RoomReturn>,
     subscriptions: Subscriptions,
+    /// When returns and subscriptions are looked through next for those that have run out.
+    next_expiry: Timestamp,
 }
 
 struct Session {
@@ -75,12 +77,17 @@ struct RoomReturn {
 /// and beyond the bound a device simply joins again by itself.
 const RETURNS_MAX: usize = 100_000;
 
+/// How often memory of what has run out is given back.
+const EXPIRY_EVERY_MS: i64 = 5_000;
+
 impl Router {
     /// Opens a session. An older session of the same device is replaced, one that holds the same
     /// tag on another device is displaced (or, when resuming, keeps it: `SessionTaken`).
     pub fn open(&self, open: OpenSession, now: Timestamp) -> Result<Caller> {
         let mut live = self.lock();
         let key = (open.app.id.clone(), open.client.clone());
+        // Before older sessions give way: a client that changes its device was never away.
+        let was_online = live.is_present(&key);
         let mine = live.clients.get(&key).cloned().unwrap_or_default();
         let mut replaced = Vec::new();
         let mut displaced = Vec::new();
@@ -110,7 +117,6 @@ impl Router {
                 room = room.or(session.room);
             }
         }
-        let was_online = live.is_present(&key);
         if let Some(device) = &open.device {
             let carried_on = live.cancel_departure(&key, device);
             will = will.or(carried_on);
@@ -142,8 +148,8 @@ impl Router {
         Ok(caller)
     }
 
-    /// Ends a session. Ending one that is over already does nothing.
-    pub fn close(&self, caller: &Caller, how: Ending, now: Timestamp) {
+    /// Ends a session. Ending one that is over already does nothing. `settings` are those in force now.
+    pub fn close(&self, caller: &Caller, how: Ending, settings: &Settings, now: Timestamp) {
         let mut live = self.lock();
         let Some(session) = live.remove_session(caller.session) else { return };
         let key = (session.app.id.clone(), session.client.clone());
@@ -151,7 +157,6 @@ impl Router {
             Ending::Polite => {}
             Ending::Drained => return,
             Ending::Lost => {
-                let settings = &session.app.settings;
                 if let (Some(room), Some(device)) = (session.room, &session.device) {
                     let until = now.plus_ms(i64::from(settings.room_return_seconds) * 1_000);
                     if live.returns.len() < RETURNS_MAX {
@@ -169,7 +174,7 @@ impl Router {
                     device: session.device,
                 };
                 live.departures.insert((due, caller.session), departure);
-                *live.departing.entry(key).or_default() += 1;
+                live.departing.entry(key).or_default().push((due, caller.session));
                 return;
             }
         }
@@ -187,16 +192,20 @@ impl Router {
             if entry.key().0 > now {
                 break;
             }
-            let departure = entry.remove();
+            let (at, departure) = entry.remove_entry();
             let key = (departure.app.id.clone(), departure.client.clone());
-            live.departed_once(&key);
+            live.departed_once(&key, at);
             if !live.is_present(&key) {
                 live.tell_presence(&key, false, now);
             }
             departed.push(departure);
         }
-        live.returns.retain(|_, back| back.until > now);
-        live.subscriptions.expire(now);
+        // What has run out has no effect any more; looking through all of it is only for the memory.
+        if live.next_expiry <= now || live.next_expiry > now.plus_ms(EXPIRY_EVERY_MS) {
+            live.next_expiry = now.plus_ms(EXPIRY_EVERY_MS);
+            live.returns.retain(|_, back| back.until > now);
+            live.subscriptions.expire(now);
+        }
         departed
     }
 
@@ -409,29 +418,24 @@ impl Live {
     }
 
     fn cancel_departure(&mut self, key: &(AppId, ClientId), device: &DeviceId) -> Option<Will> {
-        if !self.departing.contains_key(key) {
-            return None;
-        }
-        let found: Vec<_> = self
-            .departures
-            .iter()
-            .filter(|(_, d)| d.app.id == key.0 && d.client == key.1 && d.device.as_ref() == Some(device))
-            .map(|(at, _)| *at)
-            .collect();
         let mut will = None;
-        for at in found {
+        for at in self.departing.get(key).cloned().unwrap_or_default() {
+            let same = self.departures.get(&at).is_some_and(|d| d.device.as_ref() == Some(device));
+            if !same {
+                continue;
+            }
             if let Some(departure) = self.departures.remove(&at) {
-                self.departed_once(key);
+                self.departed_once(key, at);
                 will = departure.will.or(will);
             }
         }
         will
     }
 
-    fn departed_once(&mut self, key: &(AppId, ClientId)) {
-        if let Some(count) = self.departing.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
+    fn departed_once(&mut self, key: &(AppId, ClientId), at: (Timestamp, SessionId)) {
+        if let Some(mine) = self.departing.get_mut(key) {
+            mine.retain(|other| *other != at);
+            if mine.is_empty() {
                 self.departing.remove(key);
             }
         }
@@ -463,7 +467,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::app::Settings;
 
     /// Keeps what it was given, up to a bound.
     struct Recorder {
@@ -611,18 +614,18 @@ mod tests {
 
         let caller = open(&router, &phone, &sink, 0).unwrap();
         router.set_will(&caller, will()).unwrap();
-        router.close(&caller, Ending::Lost, Timestamp(0));
+        router.close(&caller, Ending::Lost, &Settings::default(), Timestamp(0));
         assert_eq!(wills(router.take_departed(Timestamp(4_999))), 0);
         // Back within the grace time: the will is the new session's.
         let caller = open(&router, &phone, &sink, 4_999).unwrap();
         assert_eq!(wills(router.take_departed(Timestamp(60_000))), 0);
-        router.close(&caller, Ending::Lost, Timestamp(60_000));
+        router.close(&caller, Ending::Lost, &Settings::default(), Timestamp(60_000));
         assert_eq!(wills(router.take_departed(Timestamp(65_000))), 1);
 
         for how in [Ending::Polite, Ending::Drained] {
             let caller = open(&router, &phone, &sink, 70_000).unwrap();
             router.set_will(&caller, will()).unwrap();
-            router.close(&caller, how, Timestamp(70_000));
+            router.close(&caller, how, &Settings::default(), Timestamp(70_000));
             assert_eq!(wills(router.take_departed(Timestamp(90_000))), 0, "{how:?}");
         }
     }
@@ -641,18 +644,35 @@ mod tests {
         let first = open(&router, &login("jerry"), &other, 0).unwrap();
         let second = open(&router, &login("jerry"), &other, 0).unwrap();
         assert_eq!(presence(&watcher), [(true, vec![client("jerry")])]);
-        router.close(&first, Ending::Polite, Timestamp(0));
+        router.close(&first, Ending::Polite, &Settings::default(), Timestamp(0));
         assert_eq!(presence(&watcher), []);
-        router.close(&second, Ending::Polite, Timestamp(0));
+        router.close(&second, Ending::Polite, &Settings::default(), Timestamp(0));
         assert_eq!(presence(&watcher), [(false, vec![client("jerry")])]);
 
         let lost = open(&router, &login("jerry"), &other, 0).unwrap();
         presence(&watcher);
-        router.close(&lost, Ending::Lost, Timestamp(0));
+        router.close(&lost, Ending::Lost, &Settings::default(), Timestamp(0));
         router.take_departed(Timestamp(4_999));
         assert_eq!(presence(&watcher), []);
         router.take_departed(Timestamp(5_000));
         assert_eq!(presence(&watcher), [(false, vec![client("jerry")])]);
+    }
+
+    #[test]
+    fn a_client_that_changes_its_device_was_never_away() {
+        let (router, watcher, other) = (Router::default(), Recorder::new(99), Recorder::new(99));
+        let tom = open(&router, &login("tom"), &watcher, 0).unwrap();
+        let members = [client("tom"), client("jerry")];
+        let roster =
+            Roster { conversation: ConversationId::lasting(1), members: &members, version: Timestamp(1) };
+        router.watch(&tom, roster, None).unwrap();
+        let phone = Login { device: Some("phone"), tag: Some("Mobile"), ..login("jerry") };
+        let tablet = Login { device: Some("tablet"), tag: Some("Mobile"), ..login("jerry") };
+        open(&router, &phone, &other, 0).unwrap();
+        assert_eq!(presence(&watcher), [(true, vec![client("jerry")])]);
+        open(&router, &phone, &other, 0).unwrap();
+        open(&router, &tablet, &other, 0).unwrap();
+        assert_eq!(presence(&watcher), []);
     }
 
     #[test]
@@ -664,12 +684,12 @@ mod tests {
         router.enter_room(&caller, a).unwrap();
         router.enter_room(&caller, b).unwrap();
         assert_eq!((router.room_clients(a, 9), router.room_clients(b, 9)), (vec![], vec![client("tom")]));
-        router.close(&caller, Ending::Lost, Timestamp(0));
+        router.close(&caller, Ending::Lost, &Settings::default(), Timestamp(0));
         assert!(router.room_clients(b, 9).is_empty());
         let caller = open(&router, &phone, &sink, 1_799_999).unwrap();
         assert_eq!(router.room_of(&caller), Some(b));
         router.leave_room(&caller, b);
-        router.close(&caller, Ending::Lost, Timestamp(1_800_000));
+        router.close(&caller, Ending::Lost, &Settings::default(), Timestamp(1_800_000));
         let caller = open(&router, &phone, &sink, 1_800_000).unwrap();
         assert_eq!(router.room_of(&caller), None);
     }

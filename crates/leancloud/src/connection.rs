@@ -271,10 +271,19 @@ impl Connection {
         counter!("posthouse_commands_total", "command" => request.label()).increment(1);
         let desk = self.session_of(&envelope).map(|session| Desk {
             posthouse: Arc::clone(self.gateway.posthouse()),
-            caller: session.caller.clone(),
+            caller: self.gateway.posthouse().with_present_settings(&session.caller),
             interests: session.interests,
             envelope: envelope.clone(),
         });
+        // C# names the app in every frame; another one than that of the login is nobody's on this socket.
+        if let (Some(desk), Some(app_id)) = (&desk, command.app_id.as_deref())
+            && !matches!(request, Command::SessionOpen(_))
+            && desk.caller.app.key(keys::APP_ID) != Some(app_id)
+        {
+            let words = "this client is logged in to another app";
+            self.refuse(out, &envelope, &Refusal::new(Code::AppNotAvailable, words));
+            return Flow::Continue;
+        }
         match (desk, request) {
             (_, Command::SessionOpen(open)) => {
                 return self.open(&envelope, command.app_id.as_deref(), &open, out).await;

@@ -282,7 +282,7 @@ fn causes() -> Vec<Error> {
         Error::Attribute(AttributeError::TooDeep),
         Error::AttributesTooLarge { size: 40_000, max: 32_768 },
         Error::QueryTooDear,
-        Error::TooManyWatched { max: 100 },
+        Error::TooManyWatched { max: posthouse_core::presence::WATCHED_MAX },
         Error::SessionTaken,
         Error::SessionOver,
         Error::Store(StoreFault::Full),

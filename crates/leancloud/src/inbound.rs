@@ -1,5 +1,7 @@
 //! From the wire to the domain: what each request's fields mean. After this file only domain types.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use posthouse_core::Error;
 use posthouse_core::app::Settings;
@@ -329,8 +331,10 @@ fn mentions(all: bool, ids: &[String], settings: &Settings) -> Result<Mentions, 
         let words = format!("a message may mention {max} clients");
         return Err(Refusal::new(Code::FrameTooLong, words));
     }
-    // An id that can't exist calls nobody.
-    let clients = ids.iter().filter_map(|id| ClientId::parse(id).ok()).collect();
+    // An id that can't exist calls nobody, and one that is named twice is called once.
+    let mut seen = HashSet::with_capacity(ids.len());
+    let named = ids.iter().filter_map(|id| ClientId::parse(id).ok());
+    let clients = named.filter(|client| seen.insert(client.clone())).collect();
     Ok(Mentions { all, clients })
 }
 

@@ -30,6 +30,8 @@ const DROPPABLE: i32 = 2;
 /// Conversations in one `unread` push. Their last messages come with them, so a long list in one
 /// frame would be megabytes; SDKs take any number of frames.
 const UNREAD_PER_FRAME: usize = 50;
+/// And bytes of these messages: an app may allow large ones.
+const UNREAD_BYTES_PER_FRAME: usize = 1024 * 1024;
 
 /// A conversation's id as text.
 #[must_use]
@@ -253,13 +255,22 @@ pub fn unread_list(
     at: Timestamp,
     list: &[Unread],
 ) -> Vec<GenericCommand> {
-    let heard: Vec<&Unread> = list.iter().filter(|unread| interests.hears_of(unread.kind)).collect();
-    heard
-        .chunks(UNREAD_PER_FRAME)
-        .map(|part| {
-            unread_push(client.as_str(), at, part.iter().map(|unread| unread_tuple(unread)).collect())
-        })
-        .collect()
+    let mut frames: Vec<Vec<UnreadTuple>> = Vec::new();
+    let mut bytes = 0;
+    for unread in list.iter().filter(|unread| interests.hears_of(unread.kind)) {
+        let size = unread.last_message.as_ref().map_or(0, |message| message.body.payload.bytes.len());
+        bytes += size;
+        match frames.last_mut() {
+            Some(part) if part.len() < UNREAD_PER_FRAME && bytes <= UNREAD_BYTES_PER_FRAME => {
+                part.push(unread_tuple(unread));
+            }
+            _ => {
+                bytes = size;
+                frames.push(vec![unread_tuple(unread)]);
+            }
+        }
+    }
+    frames.into_iter().map(|part| unread_push(client.as_str(), at, part)).collect()
 }
 
 /// The `patch/modify` push of one change. One per frame: Objective-C keeps one per conversation.

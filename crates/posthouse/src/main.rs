@@ -1,6 +1,6 @@
 //! The command line of Posthouse.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -241,7 +241,10 @@ fn check_config(file: Option<&Path>, flags: &Flags) -> Result<(), Failure> {
 }
 
 fn start_log(config: &Config) -> Result<(), Failure> {
-    let log = tracing_subscriber::fmt().with_env_filter(config.log_filter()?).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(config.log_filter()?)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -12,8 +12,6 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 const APPS_EVERY: Duration = Duration::from_millis(400);
 /// What is over is refused on access already; this only frees the disk.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-/// Slices of old notifications forgotten at a time; some ten thousand a minute are more than come.
-const FORGET_SLICES: usize = 20;
 /// Histograms collect samples until somebody sorts them in.
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 
@@ -26,15 +24,23 @@ pub async fn run(posthouse: Arc<Posthouse>) {
     };
     let (mut sweep, mut apps, mut forget, mut upkeep) =
         (every(SWEEP_EVERY), every(APPS_EVERY), every(FORGET_EVERY), every(METRICS_EVERY));
+    // Forgetting may take seconds; wills don't wait for it.
+    let forgetting = async {
+        loop {
+            forget.tick().await;
+            forget_all(&posthouse).await;
+        }
+    };
+    tokio::pin!(forgetting);
     loop {
         tokio::select! {
+            () = &mut forgetting => {}
             _ = sweep.tick() => posthouse.sweep().await,
             _ = apps.tick() => match posthouse.reload_apps().await {
                 Ok(true) => tracing::info!("apps were reloaded"),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "apps can't be reloaded; the old ones stay in force"),
             },
-            _ = forget.tick() => forget_all(&posthouse).await,
             _ = upkeep.tick() => crate::adapter::metrics::recorder().run_upkeep(),
         }
     }
@@ -46,10 +52,11 @@ async fn forget_all(posthouse: &Posthouse) {
         Ok(buckets) => tracing::info!(buckets, "forgot expired temporary conversations"),
         Err(error) => tracing::warn!(%error, "expired temporary conversations can't be forgotten yet"),
     }
-    for _ in 0..FORGET_SLICES {
+    // Slice by slice until none is left, each in a commit that live traffic shares.
+    loop {
         match posthouse.forget_notifications().await {
             Ok(0) => return,
-            Ok(_) => {}
+            Ok(_) => tokio::task::yield_now().await,
             Err(error) => {
                 tracing::warn!(%error, "old notifications can't be forgotten yet");
                 return;

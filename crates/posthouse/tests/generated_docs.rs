@@ -41,7 +41,7 @@ fn configuration() {
     text.push_str(
         "\n## Settings of an app\n\n\
          Kept in the store, changed with `posthouse app set NAME KEY=VALUE` while the server runs. \
-         New sessions see a change within a second; open ones keep what they were opened with.\n\n\
+         A change takes effect within a second, for clients that are logged in, too.\n\n\
          | key | default | values | meaning |\n|---|---|---|---|\n",
     );
     for setting in Settings::describe() {

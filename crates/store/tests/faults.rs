@@ -86,6 +86,25 @@ fn refused(dir: &Path, clock: &Arc<ManualClock>) -> OpenError {
 }
 
 #[tokio::test]
+async fn a_lost_file_is_not_made_anew() {
+    let clock = Arc::new(ManualClock::new());
+    for emptied in [false, true] {
+        let dir = TempDir::new().unwrap();
+        open(dir.path(), &clock).close().await.unwrap();
+        for name in ["posthouse.db", "posthouse.db-wal", "posthouse.db-shm"] {
+            let removed = fs::remove_file(dir.path().join(name));
+            assert!(removed.is_ok() || name != "posthouse.db");
+        }
+        if emptied {
+            fs::write(dir.path().join("posthouse.db"), "").unwrap();
+        }
+        let error = refused(dir.path(), &clock);
+        assert!(matches!(error, OpenError::Gone { .. }), "{error}");
+        assert!(matches!(SqliteStore::open_for_apps(dir.path()), Err(OpenError::Gone { .. })));
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_is_left_alone() {
     let clock = Arc::new(ManualClock::new());
     for text in ["hello", &"this is a diary, not a database\n".repeat(500)] {

@@ -66,8 +66,7 @@ impl TestServer {
         Self::start_on(data, clock, flags).await
     }
 
-    /// Changes settings of the app called `test`, as `posthouse app set` does. Sessions that are
-    /// open keep the old ones.
+    /// Changes settings of the app called `test`, as `posthouse app set` does.
     pub async fn set(&mut self, changes: &[(&str, &str)]) {
         for (name, value) in changes {
             self.app.settings.set(name, value).expect("the setting exists");

@@ -25,7 +25,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -96,13 +96,21 @@ const HEAD_MAX: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(5);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// Connections the system may keep for us until they are accepted. Everybody comes back at once after
+/// a restart, and with the usual 128 each overflow costs a client a second.
+const BACKLOG: u32 = 4_096;
+
 impl Listener {
     /// Binds `addr`; port 0 lets the system choose ([`Self::local_addr`]).
     ///
     /// # Errors
     /// Those of the system: the address is taken, not ours, or not allowed.
     pub async fn bind(addr: SocketAddr, tls: Option<TlsConfig>) -> io::Result<Self> {
-        let socket = TcpListener::bind(addr).await?;
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As the ordinary way to bind does: a restart need not wait for old connections to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        let socket = socket.listen(BACKLOG)?;
         let local = socket.local_addr()?;
         Ok(Self { socket, tls: tls.map(|tls| TlsAcceptor::from(tls.server)), local })
     }

@@ -108,7 +108,9 @@ pub trait Conversations: Send + Sync + 'static {
     /// Finds conversations; see [`ConversationQuery`]. `reader` is whose last messages may be shown:
     /// a [`Found::last_message`] is only given where `reader` is a stored member or the
     /// conversation is one of `rooms`. Fails with `QueryTooDear` rather than look at more than
-    /// 200,000 conversations or for longer than two seconds.
+    /// 200,000 conversations or for longer than two seconds (one conversation's regular expressions
+    /// longer, at worst). A page ends early at [`PAGE_BYTES_MAX`]. Queries that may take long have a
+    /// thread of their own, so that they delay each other and nobody else.
     async fn query_conversations(
         &self,
         app: &AppId,
@@ -224,7 +226,8 @@ pub trait Timeline: Send + Sync + 'static {
         after: AfterCommit<Patched>,
     ) -> Result<Patched>;
 
-    /// A stretch of history, always from old to new. The caller has checked who may read rooms;
+    /// A stretch of history, always from old to new, and at most [`PAGE_BYTES_MAX`] of it: a page of
+    /// large messages is shorter than asked for, but never empty because of that. The caller has checked who may read rooms;
     /// of other kinds a `reader` who is no member gets `NotMember` (`TemporaryOver` for temporary).
     async fn read_history(&self, app: &AppId, reader: &ClientId, query: HistoryQuery)
     -> Result<Vec<Message>>;
@@ -298,7 +301,8 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// What happened after `since` in conversations the client is in (`MembersJoined`,
     /// `MembersLeft`, `Updated`, and `Receipt` for reading in conversations of two), oldest first.
-    /// `None` if there were more than `limit`: then a client does better to forget its caches.
+    /// `None` if there were more than `limit` or than [`PAGE_BYTES_MAX`]: then a client does better to
+    /// forget its caches.
     async fn list_changes(
         &self,
         app: &AppId,
@@ -315,13 +319,18 @@ pub trait Upkeep: Send + Sync + 'static {
     /// live traffic. Returns how many buckets were dropped.
     async fn forget_expired(&self) -> Result<usize>;
 
-    /// Forgets inbox entries from before `before`, the oldest few hundred at most, so that live
-    /// traffic isn't delayed. Returns how many; call again until there are none.
-    async fn forget_inbox(&self, before: Timestamp) -> Result<usize>;
+    /// Forgets inbox entries and the contents of changes from before `before`, the oldest few hundred
+    /// at most, so that live traffic isn't delayed. The places of changes in the timeline stay.
+    /// Returns how many; call again until there are none.
+    async fn forget_missed(&self, before: Timestamp) -> Result<usize>;
 
     /// Waits until everything accepted is on disk, then refuses further writes with `Closing`.
     async fn close(&self) -> Result<()>;
 }
+
+/// The most bytes of content in one answer: history, found conversations, missed changes. SDKs ask
+/// for 100 messages of 5 KB at most; what is larger only serves to fill our memory.
+pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Attributes as the bytes that count against [`Settings::attributes_bytes_max`].
 #[must_use]

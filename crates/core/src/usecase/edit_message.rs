@@ -18,7 +18,8 @@ impl Posthouse {
             false if !settings.edit_enabled => return Err(Error::EditDisabled),
             true | false => {}
         }
-        let (size, max) = (patch.body.payload.bytes.len(), settings.message_bytes_max as usize);
+        let size = patch.body.payload.bytes.len() + patch.mentions.size();
+        let max = settings.message_bytes_max as usize;
         if size > max {
             return Err(Error::MessageTooLarge { size, max });
         }

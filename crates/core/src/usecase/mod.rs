@@ -29,6 +29,7 @@ use crate::idgen::IdGen;
 use crate::message::Posted;
 use crate::port::store::Store;
 use crate::router::Router;
+use crate::session::Caller;
 use crate::time::{Chance, Clock, Timestamp};
 
 use post_message::RecentTokens;
@@ -121,7 +122,15 @@ impl Posthouse {
         directory.by_key.get(&(name.to_owned(), value.to_owned())).cloned()
     }
 
-    /// The app as it is set now; sessions keep the one they were opened with until they end.
+    /// The caller with its app as it is set now, so that a changed setting also reaches those who have
+    /// been logged in for weeks.
+    #[must_use]
+    pub fn with_present_settings(&self, caller: &Caller) -> Caller {
+        let app = self.app(&caller.app.id).unwrap_or_else(|| caller.app.clone());
+        Caller { app, ..caller.clone() }
+    }
+
+    /// The app as it is set now.
     #[must_use]
     pub fn app(&self, id: &AppId) -> Option<Arc<App>> {
         self.directory.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()

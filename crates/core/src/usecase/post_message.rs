@@ -18,7 +18,7 @@ impl Posthouse {
     /// Posts a message. A stored one is on disk when this returns; transient ones and wills are
     /// accepted only. The other members' sessions are told in the order of commits.
     pub async fn post_message(&self, caller: &Caller, post: PostMessage) -> Result<Posted> {
-        let size = post.body.payload.bytes.len() + post.extra_bytes;
+        let size = post.body.payload.bytes.len() + post.mentions.size() + post.extra_bytes;
         let max = caller.app.settings.message_bytes_max as usize;
         if size > max {
             return Err(Error::MessageTooLarge { size, max });

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::message::Message;
 use crate::router::Departure;
 
 use super::{Posthouse, delivery};
@@ -23,11 +24,12 @@ impl Posthouse {
         self.store.forget_expired().await
     }
 
-    /// Forgets missed notifications that no app keeps any more, some hundreds at a time. Returns how
+    /// Forgets missed notifications that no app keeps any more (the longest `catch_up_days` counts),
+    /// some hundreds at a time. Returns how
     /// many; call again until there are none.
     pub async fn forget_notifications(&self) -> Result<usize> {
         let Some(before) = self.apps().iter().map(|app| self.kept_since(app)).min() else { return Ok(0) };
-        self.store.forget_inbox(before).await
+        self.store.forget_missed(before).await
     }
 
     async fn execute_will(&self, departure: &Departure) -> Result<()> {
@@ -41,8 +43,12 @@ impl Posthouse {
         if conversation.kind.may_post(conversation.has_member(&departure.client)).is_err() {
             return Ok(());
         }
-        let event =
-            Event::MessagePosted { message: will.message.clone(), kind: conversation.kind, transient: true };
+        // Said now, not when it was left: time doesn't go back within a conversation. The id is the one
+        // that its sender was told.
+        let now = self.clock.now();
+        let timestamp = conversation.last_message_at.map_or(now, |last| now.max(last));
+        let message = Message { timestamp, ..will.message.clone() };
+        let event = Event::MessagePosted { message, kind: conversation.kind, transient: true };
         let in_room = conversation.kind.is_room();
         self.router.deliver(&delivery(
             &departure.app.id,

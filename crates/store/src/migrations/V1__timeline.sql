@@ -100,6 +100,8 @@ CREATE TABLE change (
 );
 CREATE UNIQUE INDEX change_seq ON change (conversation, seq);
 CREATE INDEX change_at ON change (conversation, at) WHERE kind >= 3;
+-- What still has contents to forget.
+CREATE INDEX change_kept ON change (id) WHERE data IS NOT NULL;
 
 -- What a client is told that belongs to no timeline. Kinds: 1 joined, 2 left, 3 message was read.
 CREATE TABLE inbox (

@@ -9,7 +9,8 @@ use posthouse_core::conversation::{
 use posthouse_core::error::{Error, Result, StoreFault};
 use posthouse_core::id::{AppId, ClientId, ConversationId};
 use posthouse_core::port::store::{
-    AfterCommit, AttributesChange, Conversations, MemberChange, NewConversation, attributes_size,
+    AfterCommit, AttributesChange, Conversations, MemberChange, NewConversation, PAGE_BYTES_MAX,
+    attributes_size,
 };
 use posthouse_core::query::{ConversationQuery, Field, Filter, Scope, SortKey, order};
 use posthouse_core::time::Timestamp;
@@ -90,7 +91,8 @@ impl Conversations for SqliteStore {
     ) -> Result<Vec<Found>> {
         let app = self.app_key(app).await?;
         let (client, rooms) = (reader.clone(), rooms.to_vec());
-        self.read(move |reader| find(reader, app, &client, &rooms, &query)).await
+        let lane = if may_take_long(&query) { &self.searches } else { &self.readers };
+        self.read_on(lane, move |reader| find(reader, app, &client, &rooms, &query)).await
     }
 
     async fn add_members(
@@ -460,6 +462,11 @@ impl Candidates<'_> {
     }
 }
 
+/// Whether a query may take long: it looks at every conversation, or runs users' regular expressions.
+fn may_take_long(query: &ConversationQuery) -> bool {
+    query.scope == Scope::All || query.filter.has_regex()
+}
+
 fn find(
     reader: &mut Reader,
     app: i64,
@@ -480,7 +487,8 @@ fn find(
     let mut looked_at = 0_usize;
     let mut consider = |db: &Connection, mut conversation: Conversation| -> Work<()> {
         looked_at += 1;
-        let late = looked_at.is_multiple_of(256) && clock.now().ms_since(began) > QUERY_MS_MAX;
+        // Looked at for every row: the regular expressions of one can take as long as thousands without.
+        let late = clock.now().ms_since(began) > QUERY_MS_MAX;
         if looked_at > QUERY_ROWS_MAX || late {
             return Err(Error::QueryTooDear.into());
         }
@@ -536,8 +544,24 @@ fn find(
         }
     }
     candidates.trim();
-    let page = candidates.kept.into_iter().skip(query.skip).take(query.limit);
-    page.map(|conversation| show(reader, app, client, rooms, query.with_last_message, conversation)).collect()
+    let mut page = Vec::new();
+    let mut bytes = 0;
+    for conversation in candidates.kept.into_iter().skip(query.skip).take(query.limit) {
+        let found = show(reader, app, client, rooms, query.with_last_message, conversation)?;
+        bytes += found_size(&found);
+        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
+            break;
+        }
+        page.push(found);
+    }
+    Ok(page)
+}
+
+/// About the bytes of a conversation in an answer.
+fn found_size(found: &Found) -> usize {
+    let members: usize = found.conversation.members.iter().map(|member| member.as_str().len() + 3).sum();
+    let message = found.last_message.as_ref().map_or(0, |message| message.body.payload.bytes.len());
+    attributes_size(&found.conversation.attributes) + members + message
 }
 
 fn scan(

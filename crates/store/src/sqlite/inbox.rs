@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use posthouse_core::error::Result;
 use posthouse_core::event::{MemberEvent, Missed, UpdateEvent};
 use posthouse_core::id::{AppId, ClientId};
-use posthouse_core::port::store::Inbox;
+use posthouse_core::port::store::{Inbox, PAGE_BYTES_MAX};
 use posthouse_core::receipt::Receipt;
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, Row};
@@ -59,7 +59,9 @@ impl Inbox for SqliteStore {
             let now = reader.now();
             let mut found = Vec::new();
             for db in &reader.snapshots()? {
-                changes_in(db, app, &client, since, limit, now, &mut found)?;
+                if !changes_in(db, app, &client, since, limit, now, &mut found)? {
+                    return Ok(None);
+                }
                 receipts_in(db, app, &client, since, limit, now, &mut found)?;
             }
             found.sort_by_key(Missed::at);
@@ -116,6 +118,7 @@ fn member_event(row: &Row<'_>, first: usize, members: Vec<ClientId>) -> rusqlite
     })
 }
 
+/// `false` if what was missed is too large to be told.
 fn changes_in(
     db: &Connection,
     app: i64,
@@ -124,30 +127,30 @@ fn changes_in(
     limit: usize,
     now: Timestamp,
     found: &mut Vec<Missed>,
-) -> Work<()> {
+) -> Work<bool> {
     let mut statement = db.prepare_cached(
         "SELECT e.kind, e.data, e.conversation, e.by, e.at, c.kind, c.until, c.created_at FROM member x \
          CROSS JOIN head h ON h.conversation = x.conversation \
          CROSS JOIN conversation c ON c.id = x.conversation \
-         CROSS JOIN change e INDEXED BY change_at ON e.conversation = x.conversation AND e.at > ?3 AND e.kind >= 3 \
+         CROSS JOIN change e INDEXED BY change_at ON e.conversation = x.conversation AND e.at > ?3 AND e.kind >= 3 AND e.data IS NOT NULL \
          WHERE x.app = ?1 AND x.client = ?2 AND h.changed_at > ?3 AND (c.until IS NULL OR c.until > ?4) \
          ORDER BY e.at, e.id LIMIT ?5",
     )?;
-    let rows = statement.query_map(
-        (app, client.as_str(), since.0, now.0, count(limit).saturating_add(1)),
-        |row| {
-            let data: String = row.get(1)?;
-            Ok(match row.get::<_, i64>(0)? {
-                CHANGE_JOINED => Missed::MembersJoined(member_event(row, 2, clients_of(&data, 1)?)?),
-                CHANGE_LEFT => Missed::MembersLeft(member_event(row, 2, clients_of(&data, 1)?)?),
-                _ => Missed::Updated(update_event(row, &data)?),
-            })
-        },
-    )?;
-    for missed in rows {
-        found.push(missed?);
+    let mut rows = statement.query((app, client.as_str(), since.0, now.0, count(limit).saturating_add(1)))?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let data: String = row.get(1)?;
+        bytes += data.len();
+        if bytes > PAGE_BYTES_MAX {
+            return Ok(false);
+        }
+        found.push(match row.get::<_, i64>(0)? {
+            CHANGE_JOINED => Missed::MembersJoined(member_event(row, 2, clients_of(&data, 1)?)?),
+            CHANGE_LEFT => Missed::MembersLeft(member_event(row, 2, clients_of(&data, 1)?)?),
+            _ => Missed::Updated(update_event(row, &data)?),
+        });
     }
-    Ok(())
+    Ok(true)
 }
 
 fn update_event(row: &Row<'_>, data: &str) -> rusqlite::Result<UpdateEvent> {

@@ -19,6 +19,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
@@ -42,6 +43,8 @@ pub struct SqliteStore {
     shards: Arc<Shards>,
     writer: Arc<Queue<Request>>,
     readers: Arc<Queue<Read>>,
+    /// Queries that may take long, on a thread of their own.
+    searches: Arc<Queue<Read>>,
     app_keys: RwLock<HashMap<AppId, i64>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is open: two servers on one directory would each believe that they
@@ -85,23 +88,29 @@ impl SqliteStore {
     ) -> std::result::Result<Self, OpenError> {
         let gate = Arc::new(RwLock::new(()));
         let readers = Arc::new(Queue::new(readers::QUEUE_MAX));
+        let searches = Arc::new(Queue::new(readers::SEARCHES_MAX));
         let writer = Arc::new(Queue::new(writer::QUEUE_MAX));
         let store = Self {
             options: options.clone(),
             shards: Arc::clone(&shards),
             writer: Arc::clone(&writer),
             readers: Arc::clone(&readers),
+            searches: Arc::clone(&searches),
             app_keys: RwLock::default(),
             threads: Mutex::default(),
             _lock: lock,
         };
-        for number in 0..options.readers.max(1) {
+        let lanes = std::iter::repeat_n(&readers, options.readers.max(1)).chain([&searches]);
+        for (number, lane) in lanes.enumerate() {
             let reader = Reader::new(Arc::clone(&shards), Arc::clone(&gate), Arc::clone(&options.clock))
                 .map_err(|source| OpenError::Sqlite { file: main_path(dir), source })?;
-            let queue = Arc::clone(&readers);
+            let queue = Arc::clone(lane);
             store.spawn(dir, format!("store-read-{number}"), move || reader.run(&queue))?;
         }
-        let on_forget = Box::new(move || readers.nudge());
+        let on_forget = Box::new(move || {
+            readers.nudge();
+            searches.nudge();
+        });
         let writer = Writer {
             queue: writer,
             shards,
@@ -188,10 +197,19 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&mut Reader) -> Work<T> + Send + 'static,
     {
+        self.read_on(&self.readers, work).await
+    }
+
+    /// Reads on the threads of `lane`.
+    async fn read_on<T, F>(&self, lane: &Queue<Read>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Reader) -> Work<T> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         // A caller that has given up needs no answer.
         let read = Box::new(move |reader: &mut Reader| drop(reply.send(work(reader).map_err(Error::from))));
-        match self.readers.push(read) {
+        match lane.push(read) {
             Ok(_) => {}
             Err(Refused::Full) => {
                 metrics::counter!("posthouse_store_failures_total", "kind" => "busy").increment(1);
@@ -251,6 +269,7 @@ impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.writer.close();
         self.readers.close();
+        self.searches.close();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // The last handle may be dropped by a closure on one of these threads: none waits for itself.
@@ -271,9 +290,22 @@ impl std::fmt::Debug for SqliteStore {
 fn open_main(dir: &Path, role: Role) -> std::result::Result<Connection, OpenError> {
     let turn_path: PathBuf = dir.join("posthouse.setup.lock");
     let turn = secret_file(&turn_path)?;
-    turn.lock().map_err(|source| OpenError::Io { path: turn_path, source })?;
+    turn.lock().map_err(|source| OpenError::Io { path: turn_path.clone(), source })?;
+    let io = |source| OpenError::Io { path: dir.join("posthouse.setup.lock"), source };
+    // What was made once is not made anew: an empty store in place of a lost one would look like a
+    // first start, and everything in the old one like it never was.
+    let main = main_path(dir);
+    let made_before = turn.metadata().map_err(io)?.len() > 0;
+    if made_before && !std::fs::metadata(&main).is_ok_and(|file| file.len() > 0) {
+        return Err(OpenError::Gone { file: main });
+    }
+    let db = open_for_writing(&main, Schema::Main, role)?;
+    if !made_before {
+        let mut turn = &turn;
+        turn.write_all(b"made\n").and_then(|()| turn.sync_all()).map_err(io)?;
+    }
     // The turn ends when its file is closed.
-    open_for_writing(&main_path(dir), Schema::Main, role)
+    Ok(db)
 }
 
 fn lock(dir: &Path) -> std::result::Result<File, OpenError> {

@@ -68,6 +68,15 @@ pub enum OpenError {
         /// The file.
         file: PathBuf,
     },
+    /// The file was here once.
+    #[error(
+        "{} is gone or empty, although this data directory was used before; restore it from a backup, or \
+         start with a new directory", file.display()
+    )]
+    Gone {
+        /// The file.
+        file: PathBuf,
+    },
     /// Some other program's SQLite database.
     #[error("{} is a database of another program; give Posthouse a data directory of its own", file.display())]
     Foreign {

@@ -19,6 +19,9 @@ use super::shards::{FileKey, Shards};
 /// How many reads may wait. More are refused as `Busy`: the threads serve some thousands a second.
 pub(super) const QUEUE_MAX: usize = 1_024;
 
+/// How many queries that may take long may wait; each takes two seconds at worst.
+pub(super) const SEARCHES_MAX: usize = 32;
+
 /// One read, whatever its types.
 pub(super) type Read = Box<dyn FnOnce(&mut Reader) + Send>;
 

@@ -9,7 +9,7 @@ use posthouse_core::error::{Error, Result};
 use posthouse_core::event::Patch;
 use posthouse_core::id::{AppId, ClientId, ConversationId, Seq};
 use posthouse_core::message::{Bound, Direction, HistoryQuery, Mentions, Message, PatchMessage};
-use posthouse_core::port::store::{AfterCommit, Appended, NewMessage, Patched, Timeline};
+use posthouse_core::port::store::{AfterCommit, Appended, NewMessage, PAGE_BYTES_MAX, Patched, Timeline};
 use posthouse_core::receipt::{
     Delivered, DeliveredMarked, MarkDelivered, MarkRead, MemberMarks, ReadMarked, Receipt, Unread,
 };
@@ -465,22 +465,27 @@ fn history(db: &Connection, query: &HistoryQuery) -> Work<Vec<Message>> {
         Some((kind, custom)) => (Some(kind), custom),
         None => (None, 0),
     };
-    let mut messages = db
-        .prepare_cached(sql)?
-        .query_map(
-            (
-                conversation_key(query.conversation),
-                low.0,
-                low.1,
-                high.0,
-                high.1,
-                kind,
-                custom,
-                count(query.limit),
-            ),
-            message_of,
-        )?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query((
+        conversation_key(query.conversation),
+        low.0,
+        low.1,
+        high.0,
+        high.1,
+        kind,
+        custom,
+        count(query.limit),
+    ))?;
+    let mut messages = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let message = message_of(row)?;
+        bytes += message.body.payload.bytes.len() + message.mentions.size();
+        if bytes > PAGE_BYTES_MAX && !messages.is_empty() {
+            break;
+        }
+        messages.push(message);
+    }
     if query.direction == Direction::Backward {
         messages.reverse();
     }

@@ -10,7 +10,7 @@ use super::SqliteStore;
 use super::shards::remove;
 use super::writer::{Outcome, Request};
 
-/// Inbox entries in one transaction: a few milliseconds of the writer's time.
+/// Entries forgotten in one transaction: a few milliseconds of the writer's time.
 const FORGOTTEN_AT_ONCE: i64 = 500;
 
 #[async_trait]
@@ -34,7 +34,7 @@ impl Upkeep for SqliteStore {
         Ok(dropped)
     }
 
-    async fn forget_inbox(&self, before: Timestamp) -> Result<usize> {
+    async fn forget_missed(&self, before: Timestamp) -> Result<usize> {
         // Ids grow with time, so the oldest entries are found without an index of their times.
         self.write_main(move |tx| {
             let forgotten = tx
@@ -43,7 +43,14 @@ impl Upkeep for SqliteStore {
                     "DELETE FROM inbox WHERE at < ?1 AND id IN (SELECT id FROM inbox ORDER BY id LIMIT ?2)",
                 )?
                 .execute((before.0, FORGOTTEN_AT_ONCE))?;
-            Ok(Outcome::Written(forgotten))
+            let emptied = tx
+                .db
+                .prepare_cached(
+                    "UPDATE change SET data = NULL WHERE at < ?1 AND id IN \
+                     (SELECT id FROM change INDEXED BY change_kept WHERE data IS NOT NULL ORDER BY id LIMIT ?2)",
+                )?
+                .execute((before.0, FORGOTTEN_AT_ONCE))?;
+            Ok(Outcome::Written(forgotten + emptied))
         })
         .await
     }

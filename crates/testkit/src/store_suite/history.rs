@@ -36,6 +36,24 @@ impl<E: Engine> Scene<E> {
     }
 }
 
+pub async fn a_page_of_large_messages_is_shorter<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let id = scene.group(&["tom", "jerry"]).await;
+    let mut said = Vec::new();
+    for _ in 0..5 {
+        scene.clock.advance_ms(1);
+        said.push(scene.say(id, "tom", &"x".repeat(900_000)).await);
+    }
+    let page = scene.history(history(id, Direction::Backward)).await;
+    assert!(page == said[3..], "the two newest fit into two megabytes");
+    let page = scene.history(history(id, Direction::Forward)).await;
+    assert!(page == said[..2], "the two oldest do");
+    scene.clock.advance_ms(1);
+    let huge = scene.say(id, "tom", &"x".repeat(3_000_000)).await;
+    let page = scene.history(history(id, Direction::Backward)).await;
+    assert!(page == [huge], "one message is told, however large");
+}
+
 pub async fn pages_go_both_ways<E: Engine>(engine: E) {
     let scene = Scene::new(engine).await;
     let (id, said) = scene.ten().await;

@@ -60,10 +60,13 @@ pub async fn old_entries_are_forgotten_and_young_ones_stay<E: Engine>(engine: E)
     scene.clock.advance_ms(1_000);
     let border = scene.now();
     let young = scene.group(&["tom", "jerry"]).await;
-    assert_eq!(scene.store().forget_inbox(border).await, Ok(2));
-    assert_eq!(scene.store().forget_inbox(border).await, Ok(0));
+    assert_eq!(scene.store().forget_missed(border).await, Ok(3));
+    assert_eq!(scene.store().forget_missed(border).await, Ok(0));
     let left: Vec<_> = scene.invitations("jerry", start, 10).await.iter().map(short).collect();
     assert_eq!(left, [("joined", young, "tom".to_owned())]);
+    let left: Vec<_> =
+        scene.changes("jerry", start, 10).await.unwrap().iter().map(|missed| short(missed).1).collect();
+    assert_eq!(left, [young]);
 }
 
 pub async fn invitations_page_by_time_without_loss<E: Engine>(engine: E) {

@@ -107,6 +107,7 @@ macro_rules! store_suite {
             a_panicking_closure_harms_nobody
         );
         $crate::store_suite!(@group history, $engine,
+            a_page_of_large_messages_is_shorter
             pages_go_both_ways
             bounds_with_and_without_id
             messages_of_one_millisecond_are_ordered_by_id
