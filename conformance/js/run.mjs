@@ -36,6 +36,7 @@ if (!existsSync(BINARY)) {
 const dir = mkdtempSync(path.join(os.tmpdir(), 'posthouse-conformance-'));
 const results = [];
 const fatal = [];
+const again = [];
 const running = new Set();
 
 function report({ reason, ...line }) {
@@ -60,8 +61,14 @@ function runChild(script, label, args, tls) {
       child.kill('SIGTERM');
     }, WHOLE_RING_MS);
     child.on('message', message => {
-      if (message.fatal) fatal.push(`${label}: ${message.fatal}`);
-      else report(message);
+      if (message.fatal) {
+        fatal.push(`${label}: ${message.fatal}`);
+      } else if (message.again) {
+        again.push(message.again);
+        console.log(`again ${message.again}`);
+      } else {
+        report(message);
+      }
     });
     child.on('exit', (code, signal) => {
       clearTimeout(timer);
@@ -130,6 +137,7 @@ async function main() {
   const passed = results.filter(line => line.outcome === 'pass').length;
   for (const line of found) console.log(`difference: ${line}`);
   if (results.length === 0 && !fatal.length) console.log('difference: no scenario matched');
+  if (again.length) console.log(`${again.length} tried a second time, see the lines "again" above`);
   console.log(`${passed} passed, ${results.length - passed} failed`);
   process.exitCode = found.length || results.length === 0 ? 1 : 0;
 }
