@@ -119,7 +119,7 @@ pub enum Test {
     Size(usize),
     /// Present (or, with `false`, absent).
     Exists(bool),
-    /// A text in which this is found.
+    /// A text of at most 4 KiB in which this is found.
     Matches(Regex),
 }
 
@@ -218,15 +218,26 @@ impl Test {
             },
             Self::Exists(wanted) => matches!(seen, Seen::Absent) != *wanted,
             Self::Matches(regex) => match seen {
-                Seen::Value(Value::String(text)) => regex.is_match(text),
+                Seen::Value(Value::String(text)) => found(regex, text),
                 Seen::Value(Value::Array(items)) => {
-                    items.iter().filter_map(Value::as_str).any(|text| regex.is_match(text))
+                    let texts = items.iter().filter_map(Value::as_str);
+                    texts.take(SEARCHED_ITEMS_MAX).any(|text| found(regex, text))
                 }
                 Seen::Clients(clients) => clients.iter().any(|client| regex.is_match(client.as_str())),
                 Seen::Absent | Seen::Value(_) | Seen::Time(_) | Seen::Id(_) => false,
             },
         }
     }
+}
+
+/// The longest text that users' regular expressions are searched in, in bytes, and how many texts of a
+/// list. The time of a search is the size of the expression times that of the text, so both have a
+/// bound. A longer text matches nothing: a part of it might match where the whole does not.
+const SEARCHED_BYTES_MAX: usize = 4_096;
+const SEARCHED_ITEMS_MAX: usize = 8;
+
+fn found(regex: &Regex, text: &str) -> bool {
+    text.len() <= SEARCHED_BYTES_MAX && regex.is_match(text)
 }
 
 fn is_array(seen: &Seen) -> bool {
@@ -366,6 +377,8 @@ mod tests {
         assert!(holds(attribute("attr.none", Test::Exists(false))));
         assert!(holds(attribute("attr.none", Test::Equal(value(Value::Null)))));
         assert!(holds(attribute("name", Test::Matches(Regex::new("^猫").unwrap()))));
+        let all = Regex::new("^a*$").unwrap();
+        assert!(found(&all, &"a".repeat(4_096)) && !found(&all, &"a".repeat(4_097)));
         assert!(holds(Filter::Field(Field::Members, Test::ContainsAll(vec![value(json!("jerry"))]))));
         assert!(holds(Filter::Field(Field::Members, Test::Size(2))));
         assert!(holds(Filter::Field(Field::IsRoom, Test::Equal(value(json!(false))))));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use posthouse::peer::{self, Outgoing, Peer};
-use posthouse_leancloud::wire::proto::{CommandType, ConvCommand, GenericCommand, OpType};
+use posthouse_leancloud::wire::proto::{CommandType, ConvCommand, GenericCommand, JsonObjectMessage, OpType};
 use posthouse_testkit::server::TestServer;
 use serde_json::{Value, json};
 
@@ -379,6 +379,43 @@ async fn a_catastrophic_pattern_takes_linear_time() {
             Ok(rows) => assert_eq!(rows.len(), 0, "{pattern}"),
             Err(error) => assert_eq!(error.code(), Some(4310), "{pattern}"),
         }
+    }
+}
+
+/// Searches that take long have a thread of their own: they delay each other, not logins and history.
+#[tokio::test]
+async fn searches_that_take_long_delay_nobody_else() {
+    let server = TestServer::start().await;
+    let mut tom = log_in(&server, "tom").await;
+    let mut own = String::new();
+    for number in 0..12 {
+        own = named(&mut tom, "tom", &format!("{number}{}", "ab".repeat(2_000)), &["jerry"]).await;
+    }
+    let branch = json!({"name": {"$regex": "a(?:[ab]?){400}[^ab]"}});
+    let hostile = json!({"$or": vec![branch; 10]}).to_string();
+    let mut searching = Vec::new();
+    for number in 0..2 {
+        let who = format!("hostile-{number}");
+        let mut peer = log_in(&server, &who).await;
+        let ask = GenericCommand {
+            conv_message: Some(ConvCommand {
+                r#where: Some(JsonObjectMessage { data: Some(hostile.clone()) }),
+                ..ConvCommand::default()
+            }),
+            ..peer::spoken(&who, CommandType::Conv, Some(OpType::Query))
+        };
+        peer.post(ask).await.unwrap();
+        searching.push(peer);
+    }
+    let mut jerry = Peer::connect(&server.socket_url(), peer::BINARY).await.unwrap();
+    jerry.set_patience(HOSTILE_LIMIT);
+    jerry.open(server.app_id(), "jerry", peer::Open::default()).await.unwrap();
+    assert!(jerry.history("jerry", &own, 10).await.unwrap().is_empty());
+    for mut peer in searching {
+        // Found nothing in time, or gave up; either way it is answered.
+        peer.set_patience(HOSTILE_LIMIT * 5);
+        let answer = peer.expect("an answer", |answer| answer.i.is_some()).await.unwrap();
+        assert!(peer::refusal(&answer).is_none_or(|refusal| refusal.code == 4310));
     }
 }
 
