@@ -48,6 +48,44 @@ pub enum Event {
     SessionEnded(SessionEnd),
 }
 
+impl Event {
+    /// The message that was posted, if this is about one that is kept.
+    #[must_use]
+    pub fn kept_message(&self) -> Option<&Message> {
+        match self {
+            Self::MessagePosted { message, transient: false, .. } if message.seq > Seq(0) => Some(message),
+            _ => None,
+        }
+    }
+
+    /// The edit or recall.
+    #[must_use]
+    pub fn patch(&self) -> Option<&Patch> {
+        match self {
+            Self::MessagePatched(patch) => Some(patch),
+            _ => None,
+        }
+    }
+
+    /// The receiver's unread number after reading.
+    #[must_use]
+    pub fn unread(&self) -> Option<&Unread> {
+        match self {
+            Self::UnreadChanged { unread, .. } => Some(unread),
+            _ => None,
+        }
+    }
+
+    /// Why the receiving session is over.
+    #[must_use]
+    pub fn session_end(&self) -> Option<SessionEnd> {
+        match self {
+            Self::SessionEnded(end) => Some(*end),
+            _ => None,
+        }
+    }
+}
+
 /// A message's new body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Patch {

@@ -18,7 +18,7 @@ use metrics::{counter, gauge};
 use posthouse_core::app::App;
 use posthouse_core::event::{Event, Patch, SessionEnd};
 use posthouse_core::id::{ClientId, ConversationId, DeviceId, MessageId, SessionId, Tag};
-use posthouse_core::message::{Keep, Message};
+use posthouse_core::message::Keep;
 use posthouse_core::receipt::Unread;
 use posthouse_core::session::{Caller, Ending, OpenSession, Sink};
 use posthouse_core::time::Timestamp;
@@ -698,20 +698,8 @@ impl Connection {
         if let Some(frame) = outbound::event(&session.caller.client, session.interests, event) {
             self.send(out, &frame);
         }
-        match event {
-            Event::SessionEnded(SessionEnd::Displaced | SessionEnd::Replaced) => {
-                self.remove_session(id);
-            }
-            Event::MessagePosted { .. }
-            | Event::MessagePatched(_)
-            | Event::Joined(_)
-            | Event::MembersJoined(_)
-            | Event::Left(_)
-            | Event::MembersLeft(_)
-            | Event::Updated(_)
-            | Event::UnreadChanged { .. }
-            | Event::Receipt(_)
-            | Event::Presence(_) => {}
+        if let Some(SessionEnd::Displaced | SessionEnd::Replaced) = event.session_end() {
+            self.remove_session(id);
         }
     }
 }
@@ -808,20 +796,10 @@ async fn catch_up(
     };
     let events = mailbox.open().ok_or(Error::SessionOver)?;
     let (unread, mut events) = settle_unread(unread, events, &caller.client);
-    events.retain(|event| match &**event {
-        Event::MessagePatched(patch) => {
-            patches.iter().all(|told| told.message != patch.message || told.at < patch.at)
-        }
-        Event::MessagePosted { .. }
-        | Event::Joined(_)
-        | Event::MembersJoined(_)
-        | Event::Left(_)
-        | Event::MembersLeft(_)
-        | Event::Updated(_)
-        | Event::UnreadChanged { .. }
-        | Event::Receipt(_)
-        | Event::Presence(_)
-        | Event::SessionEnded(_) => true,
+    events.retain(|event| {
+        let newer =
+            |patch: &Patch| patches.iter().all(|told| told.message != patch.message || told.at < patch.at);
+        event.patch().is_none_or(newer)
     });
     Ok(CaughtUp { unread, patches, events })
 }
@@ -843,26 +821,16 @@ fn settle_unread(
     for unread in unread {
         let collected = events.iter().filter(|event| counts(event, &unread, reader));
         let recalled = |message: MessageId| {
-            events.iter().any(|event| match &**event {
-                Event::MessagePatched(patch) => {
-                    patch.message == message
-                        && patch.seq <= unread.head
-                        && patch.body.kind == posthouse_core::message::BodyKind::Recalled
-                }
-                Event::MessagePosted { .. }
-                | Event::Joined(_)
-                | Event::MembersJoined(_)
-                | Event::Left(_)
-                | Event::MembersLeft(_)
-                | Event::Updated(_)
-                | Event::UnreadChanged { .. }
-                | Event::Receipt(_)
-                | Event::Presence(_)
-                | Event::SessionEnded(_) => false,
+            events.iter().filter_map(|event| event.patch()).any(|patch| {
+                patch.message == message
+                    && patch.seq <= unread.head
+                    && patch.body.kind == posthouse_core::message::BodyKind::Recalled
             })
         };
-        let pushed =
-            collected.filter_map(|event| posted(event)).filter(|message| !recalled(message.id)).count();
+        let pushed = collected
+            .filter_map(|event| event.kept_message())
+            .filter(|message| !recalled(message.id))
+            .count();
         if u64::try_from(pushed).is_ok_and(|pushed| pushed < unread.count) {
             listed.push(unread);
         }
@@ -876,46 +844,16 @@ fn settle_unread(
 
 /// Whether `event` is a message that the number of `unread` counts.
 fn counts(event: &Event, unread: &Unread, reader: &ClientId) -> bool {
-    posted(event).is_some_and(|message| {
+    event.kept_message().is_some_and(|message| {
         message.conversation == unread.conversation && message.seq <= unread.head && message.sender != *reader
     })
 }
 
-/// The message of an event about one that is kept.
-fn posted(event: &Event) -> Option<&Message> {
-    match event {
-        Event::MessagePosted { message, transient: false, .. } if message.seq.0 > 0 => Some(message),
-        Event::MessagePosted { .. }
-        | Event::MessagePatched(_)
-        | Event::Joined(_)
-        | Event::MembersJoined(_)
-        | Event::Left(_)
-        | Event::MembersLeft(_)
-        | Event::Updated(_)
-        | Event::UnreadChanged { .. }
-        | Event::Receipt(_)
-        | Event::Presence(_)
-        | Event::SessionEnded(_) => None,
-    }
-}
-
 /// Whether `event` sets the number of the same conversation to an older state.
 fn is_older_number(event: &Event, listed: &Unread) -> bool {
-    match event {
-        Event::UnreadChanged { unread, .. } => {
-            unread.conversation == listed.conversation && unread.head <= listed.head
-        }
-        Event::MessagePosted { .. }
-        | Event::MessagePatched(_)
-        | Event::Joined(_)
-        | Event::MembersJoined(_)
-        | Event::Left(_)
-        | Event::MembersLeft(_)
-        | Event::Updated(_)
-        | Event::Receipt(_)
-        | Event::Presence(_)
-        | Event::SessionEnded(_) => false,
-    }
+    event
+        .unread()
+        .is_some_and(|unread| unread.conversation == listed.conversation && unread.head <= listed.head)
 }
 
 /// "Try again later" (the registry of WebSocket close codes): every SDK reconnects.
@@ -1350,7 +1288,7 @@ mod tests {
     use bytes::Bytes;
     use posthouse_core::conversation::Kind;
     use posthouse_core::id::Seq;
-    use posthouse_core::message::{Body, BodyKind, Mentions, Payload};
+    use posthouse_core::message::{Body, BodyKind, Mentions, Message, Payload};
     use posthouse_transport::send_queue;
 
     use super::*;
@@ -1418,7 +1356,7 @@ mod tests {
 
     /// The unread number a client ends up with: the list's, and one for each push of another's.
     fn total(listed: &[Unread], events: &[Arc<Event>]) -> u64 {
-        let pushed = events.iter().filter_map(|e| posted(e)).filter(|m| m.sender != client("jerry"));
+        let pushed = events.iter().filter_map(|e| e.kept_message()).filter(|m| m.sender != client("jerry"));
         listed.iter().map(|unread| unread.count).sum::<u64>() + u64::try_from(pushed.count()).unwrap()
     }
 
@@ -1473,7 +1411,7 @@ mod tests {
         assert_eq!(mailbox.open().unwrap().len(), 2);
         assert!(mailbox.try_push(session, posted_event(3, "tom")));
         let Some(push) = queue.try_recv() else { panic!() };
-        assert_eq!(posted(&push.event).unwrap().seq, Seq(3));
+        assert_eq!(push.event.kept_message().unwrap().seq, Seq(3));
     }
 
     #[test]

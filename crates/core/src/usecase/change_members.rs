@@ -7,7 +7,7 @@ use crate::conversation::MembersChanged;
 use crate::error::{Error, Result};
 use crate::event::{Event, MemberEvent};
 use crate::id::{ClientId, ConversationId};
-use crate::port::store::MemberChange;
+use crate::port::store::{AfterCommit, MemberChange};
 use crate::presence::Roster;
 use crate::session::Caller;
 
@@ -27,24 +27,8 @@ impl Posthouse {
             return self.join_room(caller, &found, &members);
         }
         let change = MemberChange { conversation, by: caller.client.clone(), members: each_once(members) };
-        let (router, app, by, now) =
-            (self.router.clone(), caller.app.id.clone(), caller.client.clone(), self.clock.now());
-        self.store
-            .add_members(
-                &caller.app.id,
-                change,
-                &caller.app.settings,
-                Box::new(move |changed| {
-                    let news = member_event(conversation, by, changed);
-                    let deliver = |to: &[ClientId], event| {
-                        router.deliver(&delivery(&app, conversation, to, false, None, event));
-                    };
-                    deliver(&changed.changed, Event::Joined(news.clone()));
-                    deliver(&changed.members, Event::MembersJoined(news));
-                    router.members_changed(&app, roster(conversation, changed), &changed.changed, now);
-                }),
-            )
-            .await
+        let tell = self.tell_of_members(caller, conversation, Event::Joined, Event::MembersJoined, true);
+        self.store.add_members(&caller.app.id, change, &caller.app.settings, tell).await
     }
 
     /// Removes members; removing oneself is leaving. Those removed hear that they are out, on all
@@ -60,23 +44,31 @@ impl Posthouse {
             return self.quit_room(caller, &found, &members);
         }
         let change = MemberChange { conversation, by: caller.client.clone(), members: each_once(members) };
+        let tell = self.tell_of_members(caller, conversation, Event::Left, Event::MembersLeft, false);
+        self.store.remove_members(&caller.app.id, change, tell).await
+    }
+
+    /// Tells those who came or went with `own`, then the members with `others`, and who watches them.
+    fn tell_of_members(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        own: fn(MemberEvent) -> Event,
+        others: fn(MemberEvent) -> Event,
+        came: bool,
+    ) -> AfterCommit<MembersChanged> {
         let (router, app, by, now) =
             (self.router.clone(), caller.app.id.clone(), caller.client.clone(), self.clock.now());
-        self.store
-            .remove_members(
-                &caller.app.id,
-                change,
-                Box::new(move |changed| {
-                    let news = member_event(conversation, by, changed);
-                    let deliver = |to: &[ClientId], event| {
-                        router.deliver(&delivery(&app, conversation, to, false, None, event));
-                    };
-                    deliver(&changed.changed, Event::Left(news.clone()));
-                    deliver(&changed.members, Event::MembersLeft(news));
-                    router.members_changed(&app, roster(conversation, changed), &[], now);
-                }),
-            )
-            .await
+        Box::new(move |changed| {
+            let news = member_event(conversation, by, changed);
+            let deliver = |to: &[ClientId], event| {
+                router.deliver(&delivery(&app, conversation, to, false, None, event));
+            };
+            deliver(&changed.changed, own(news.clone()));
+            deliver(&changed.members, others(news));
+            let joined = if came { changed.changed.as_slice() } else { &[] };
+            router.members_changed(&app, roster(conversation, changed), joined, now);
+        })
     }
 
     /// How many members it has; how many are online in it, for a room.
