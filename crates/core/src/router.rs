@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::app::{App, Settings};
+use crate::app::Settings;
 use crate::error::{Error, Result};
 use crate::event::{Audience, Delivery, Event, PresenceEvent, SessionEnd};
 use crate::id::{AppId, ClientId, ConversationId, DeviceId, SessionId, Tag};
@@ -41,7 +41,7 @@ struct Live {
 }
 
 struct Session {
-    app: Arc<App>,
+    app: AppId,
     client: ClientId,
     device: Option<DeviceId>,
     tag: Option<Tag>,
@@ -60,7 +60,7 @@ pub struct Will {
 /// A lost connection whose grace time is over.
 pub struct Departure {
     /// The tenant.
-    pub app: Arc<App>,
+    pub app: AppId,
     /// Who was lost.
     pub client: ClientId,
     /// What to say now.
@@ -129,7 +129,7 @@ impl Router {
         live.sessions.insert(
             id,
             Session {
-                app: open.app,
+                app: open.app.id.clone(),
                 client: open.client,
                 device: open.device,
                 tag: open.tag,
@@ -152,7 +152,7 @@ impl Router {
     pub fn close(&self, caller: &Caller, how: Ending, settings: &Settings, now: Timestamp) {
         let mut live = self.lock();
         let Some(session) = live.remove_session(caller.session) else { return };
-        let key = (session.app.id.clone(), session.client.clone());
+        let key = (session.app.clone(), session.client.clone());
         match how {
             Ending::Polite => {}
             Ending::Drained => return,
@@ -193,7 +193,7 @@ impl Router {
                 break;
             }
             let (at, departure) = entry.remove_entry();
-            let key = (departure.app.id.clone(), departure.client.clone());
+            let key = (departure.app.clone(), departure.client.clone());
             live.departed_once(&key, at);
             if !live.is_present(&key) {
                 live.tell_presence(&key, false, now);
@@ -210,8 +210,8 @@ impl Router {
     }
 
     /// Whether the caller's session is still open.
-    #[must_use]
-    pub fn is_open(&self, caller: &Caller) -> bool {
+    #[cfg(test)]
+    fn is_open(&self, caller: &Caller) -> bool {
         self.lock().sessions.contains_key(&caller.session)
     }
 
@@ -227,8 +227,8 @@ impl Router {
     }
 
     /// How many sessions are open.
-    #[must_use]
-    pub fn session_count(&self) -> usize {
+    #[cfg(test)]
+    fn session_count(&self) -> usize {
         self.lock().sessions.len()
     }
 
@@ -384,7 +384,7 @@ impl Live {
         self.subscriptions.forget_session(id);
         let mut session = self.sessions.remove(&id)?;
         session.room = room;
-        let key = (session.app.id.clone(), session.client.clone());
+        let key = (session.app.clone(), session.client.clone());
         if let Some(mine) = self.clients.get_mut(&key) {
             mine.retain(|other| *other != id);
             if mine.is_empty() {
@@ -467,6 +467,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::app::App;
 
     /// Keeps what it was given, up to a bound.
     struct Recorder {

@@ -93,12 +93,6 @@ impl Posthouse {
         &self.store
     }
 
-    /// The live sessions.
-    #[must_use]
-    pub fn router(&self) -> &Router {
-        &self.router
-    }
-
     /// Takes over apps that were added or changed, also by other processes. Returns whether any was.
     pub async fn reload_apps(&self) -> Result<bool> {
         let revision = self.directory.read().unwrap_or_else(PoisonError::into_inner).revision;

@@ -34,7 +34,7 @@ impl Posthouse {
 
     async fn execute_will(&self, departure: &Departure) -> Result<()> {
         let Some(will) = &departure.will else { return Ok(()) };
-        let conversation = match self.store.conversation(&departure.app.id, will.message.conversation).await {
+        let conversation = match self.store.conversation(&departure.app, will.message.conversation).await {
             Ok(conversation) => conversation,
             // It ended meanwhile, and its wills with it.
             Err(Error::TemporaryOver | Error::ConversationNotFound) => return Ok(()),
@@ -51,7 +51,7 @@ impl Posthouse {
         let event = Event::MessagePosted { message, kind: conversation.kind, transient: true };
         let in_room = conversation.kind.is_room();
         self.router.deliver(&delivery(
-            &departure.app.id,
+            &departure.app,
             conversation.id,
             &conversation.members,
             in_room,
