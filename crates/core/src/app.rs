@@ -128,6 +128,56 @@ impl SettingValue for bool {
     }
 }
 
+/// A setting with a few named values.
+macro_rules! choice {
+    ($(#[doc = $doc:literal])+ $name:ident { $( $(#[doc = $value_doc:literal])+ $value:ident = $text:literal, )+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+        pub enum $name { $( $(#[doc = $value_doc])+ #[serde(rename = $text)] $value, )+ }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $( Self::$value => $text, )+ })
+            }
+        }
+
+        impl SettingValue for $name {
+            fn range(_: u32, _: u32) -> String {
+                [$( $text ),+].join(", ")
+            }
+
+            fn parse(text: &str, min: u32, max: u32) -> Result<Self, SettingError> {
+                match text {
+                    $( $text => Ok(Self::$value), )+
+                    _ => Err(SettingError::Value(format!("one of {}", Self::range(min, max)))),
+                }
+            }
+        }
+    };
+}
+
+choice! {
+    /// What messages that a back end sent do to the conversation list.
+    ServerMessages {
+        /// A conversation whose newest message was sent by a back end is not listed.
+        Exclude = "exclude",
+        /// It is listed with its newest message that a client sent.
+        Ignore = "ignore",
+        /// They count like any other.
+        Write = "write",
+    }
+}
+
+choice! {
+    /// For whom a client deletes a conversation.
+    DeleteScope {
+        /// For everybody in it.
+        Everyone = "all",
+        /// For itself alone.
+        Caller = "self",
+    }
+}
+
 settings! {
     /// Largest message, in bytes of content and push data together. The hosted cloud allows 5 KB.
     message_bytes_max: u32 = 5 * 1024, 1 => 1024 * 1024;
@@ -157,6 +207,38 @@ settings! {
     edit_enabled: bool = true, 0 => 1;
     /// Whether senders may recall their messages.
     recall_enabled: bool = true, 0 => 1;
+    /// How long after sending an Easemob client may recall or a group's owner may take back a message, in seconds. LeanCloud's wire has no such limit.
+    recall_window_seconds: u32 = 120, 1 => 604_800;
+    /// How often an Easemob client may edit one message.
+    edits_max: u32 = 10, 1 => 1_000;
+    /// Whether Easemob clients may read history from the server and delete from it. Off on the hosted cloud until it is bought.
+    message_roaming: bool = true, 0 => 1;
+    /// Whether Easemob clients may read their conversation list from the server. Off on the hosted cloud until it is bought.
+    conversation_list: bool = true, 0 => 1;
+    /// How many conversations the unpaged list holds.
+    conversation_list_default_count: u32 = 10, 1 => 1_000;
+    /// How many days back the unpaged list looks.
+    conversation_list_window_days: u32 = 7, 1 => 3_650;
+    /// What messages sent through the server's REST API do to the conversation list: `exclude` hides a conversation while its newest message is one of them, `ignore` lists it with its newest client message, `write` counts them like any. Who drives everything by REST wants `write`.
+    rest_messages_in_conversation_list: ServerMessages = ServerMessages::Exclude, 0 => 0;
+    /// For whom deleting a conversation works: `all` for everybody in it, `self` for the caller alone, as on the hosted cloud of today.
+    conversation_delete_scope: DeleteScope = DeleteScope::Everyone, 0 => 0;
+    /// Whether only a group's owner and administrators may delete it for everybody; others then delete it for themselves.
+    group_delete_all_requires_admin: bool = false, 0 => 1;
+    /// Whether who joins a group may read there what was said before, through the Easemob door. LeanCloud's members always may.
+    group_history_before_join: bool = false, 0 => 1;
+    /// How many days of messages an Easemob device gets when it is seen for the first time.
+    new_device_days: u32 = 7, 0 => 365;
+    /// Devices of one platform that one Easemob user may have online; the oldest gives way. 0 is any number. The hosted cloud allows 4.
+    devices_per_platform_max: u32 = 0, 0 => 1_000;
+    /// Whether anyone may register an Easemob user without the app's token.
+    registration_open: bool = false, 0 => 1;
+    /// Life of an Easemob user's token that names none, in seconds.
+    user_token_seconds: u32 = 5_184_000, 60 => 2_147_483_647;
+    /// Largest file that may be uploaded, in bytes.
+    file_bytes_max: u32 = 10 * 1024 * 1024, 1 => 100 * 1024 * 1024;
+    /// Whether to accept compressed frames from Easemob's Web SDK: less traffic for 64 KiB of memory a connection.
+    uplink_compression: bool = false, 0 => 1;
 }
 
 #[cfg(test)]

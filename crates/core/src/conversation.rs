@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::app::Settings;
+use crate::app::{DeleteScope, Settings};
 use crate::attribute::Attributes;
 use crate::error::{Error, Result};
-use crate::id::{ClientId, ConversationId};
+use crate::id::{ClientId, ConversationId, DeviceId};
 use crate::message::Message;
 use crate::time::Timestamp;
 
@@ -98,6 +98,55 @@ impl Kind {
     }
 }
 
+/// What a member may do to others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// Speak and read.
+    Member,
+    /// Also look after members and messages.
+    Admin,
+    /// Everything. A conversation has one owner.
+    Owner,
+}
+
+/// By which right somebody asks for a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Authority {
+    /// As any member.
+    Member,
+    /// As its owner or an administrator; what concerns only oneself is every member's right.
+    Moderator,
+    /// As its owner.
+    Owner,
+    /// As the customer's back end, which is in no conversation and may do everything.
+    Server,
+}
+
+impl Authority {
+    /// `Err` unless who has `role` (`None`: is no member of this `kind`) has this right.
+    pub fn ensure(self, kind: Kind, role: Option<Role>) -> Result<()> {
+        match (self, role) {
+            (Self::Server, _) => Ok(()),
+            (Self::Member, role) => kind.ensure_member(role.is_some()),
+            (Self::Moderator | Self::Owner, None) => kind.ensure_member(false),
+            (Self::Moderator, Some(role)) if role >= Role::Admin => Ok(()),
+            (Self::Owner, Some(Role::Owner)) => Ok(()),
+            (Self::Moderator | Self::Owner, Some(_)) => Err(Error::NotAllowed),
+        }
+    }
+}
+
+/// A conversation by the name under which one client knows it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Address {
+    /// The conversation.
+    pub id: ConversationId,
+    /// Its kind.
+    pub kind: Kind,
+    /// The other one of a direct conversation; the client itself where it talks to itself.
+    pub peer: Option<ClientId>,
+}
+
 /// A conversation as stored.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Conversation {
@@ -121,6 +170,10 @@ pub struct Conversation {
     pub members: Vec<ClientId>,
     /// Members who want no push notifications from it.
     pub muted_by: Vec<ClientId>,
+    /// Whom it belongs to: its creator, until it is handed on. Not necessarily a member any more.
+    pub owner: Option<ClientId>,
+    /// Members who look after it beside the owner.
+    pub admins: Vec<ClientId>,
 }
 
 impl Conversation {
@@ -128,6 +181,32 @@ impl Conversation {
     #[must_use]
     pub fn has_member(&self, client: &ClientId) -> bool {
         self.members.contains(client)
+    }
+
+    /// What `client` may do in it; `None` for who is no member.
+    #[must_use]
+    pub fn role(&self, client: &ClientId) -> Option<Role> {
+        if !self.has_member(client) {
+            None
+        } else if self.owner.as_ref() == Some(client) {
+            Some(Role::Owner)
+        } else if self.admins.contains(client) {
+            Some(Role::Admin)
+        } else {
+            Some(Role::Member)
+        }
+    }
+
+    /// How `client` calls it.
+    #[must_use]
+    pub fn address_for(&self, client: &ClientId) -> Address {
+        let peer = match self.kind {
+            Kind::Direct => {
+                self.members.iter().find(|member| *member != client).or_else(|| self.members.first())
+            }
+            Kind::Group | Kind::Room | Kind::Temporary { .. } => None,
+        };
+        Address { id: self.id, kind: self.kind, peer: peer.cloned() }
     }
 
     /// The life a temporary conversation was made with, in seconds.
@@ -264,6 +343,80 @@ pub struct Found {
     pub last_message: Option<Message>,
 }
 
+/// The wish to hand a conversation on or to name who looks after it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RoleChange {
+    /// It belongs to this member from now on; who had it stays a member.
+    Owner(ClientId),
+    /// This member is an administrator from now on.
+    Admin(ClientId),
+    /// This administrator is an ordinary member from now on.
+    NoAdmin(ClientId),
+}
+
+impl RoleChange {
+    /// Whom it concerns.
+    #[must_use]
+    pub fn client(&self) -> &ClientId {
+        match self {
+            Self::Owner(client) | Self::Admin(client) | Self::NoAdmin(client) => client,
+        }
+    }
+}
+
+/// The outcome of changing roles.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RoleChanged {
+    /// Whose it was before.
+    pub owner_before: Option<ClientId>,
+    /// Whether anything changed.
+    pub changed: bool,
+    /// Whom a note was left: the client concerned, and the owner before.
+    pub told: Vec<ClientId>,
+}
+
+/// The outcome of ending a conversation.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ended {
+    /// The conversation as it was.
+    pub conversation: Conversation,
+}
+
+/// The wish to delete a conversation from lists, and perhaps what was said in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeleteConversation {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Whose wish it is; must be a member.
+    pub by: ClientId,
+    /// The device on which it was uttered, which need not be told.
+    pub device: Option<DeviceId>,
+    /// Whether everything said in it goes too.
+    pub with_messages: bool,
+    /// For whom.
+    pub scope: DeleteScope,
+    /// Whether ordinary members of a group only delete it for themselves, whatever `scope` says.
+    pub group_needs_moderator: bool,
+}
+
+/// The outcome of deleting a conversation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConversationDeleted {
+    /// For whom it was deleted: all members, or who asked alone.
+    pub told: Vec<ClientId>,
+    /// Whether for everybody.
+    pub for_everyone: bool,
+}
+
+/// A page of groups.
+#[derive(Clone, PartialEq, Debug)]
+pub struct GroupPage {
+    /// The groups, with their members, newest first.
+    pub groups: Vec<Conversation>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -296,6 +449,16 @@ mod tests {
         }
         assert_eq!(KindWish::granted_ttl_seconds(Some(3_600), &settings), 3_600);
         assert_eq!(KindWish::granted_ttl_seconds(Some(i64::MAX), &settings), 2_592_000);
+    }
+
+    #[test]
+    fn rights_follow_roles() {
+        let may = |authority: Authority, role| authority.ensure(Kind::Group, role).is_ok();
+        assert!(may(Authority::Server, None));
+        assert!(may(Authority::Member, Some(Role::Member)) && !may(Authority::Member, None));
+        assert!(may(Authority::Moderator, Some(Role::Admin)) && !may(Authority::Owner, Some(Role::Admin)));
+        assert_eq!(Authority::Moderator.ensure(Kind::Group, Some(Role::Member)), Err(Error::NotAllowed));
+        assert_eq!(Authority::Owner.ensure(Kind::Group, None), Err(Error::NotMember));
     }
 
     #[test]

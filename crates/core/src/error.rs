@@ -1,6 +1,7 @@
 //! What can go wrong, by cause. Gateways turn each cause into their wire's number; this file knows none.
 
 use crate::attribute::AttributeError;
+use crate::id::ClientId;
 
 /// The domain's result.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -38,6 +39,54 @@ pub enum Error {
     /// Only its sender may change a message.
     #[error("only its sender may change a message")]
     NotSender,
+    /// Only the owner, or an administrator too, may do this.
+    #[error("only the conversation's owner, or an administrator for some things, may do this")]
+    NotAllowed,
+    /// The owner can't leave, be removed, or lose a role it doesn't have.
+    #[error("this can't be done to the conversation's owner")]
+    IsOwner,
+    /// Somebody named is no member, so it can't be given a role.
+    #[error("{client} is not in the conversation")]
+    NotAMember {
+        /// Who.
+        client: ClientId,
+    },
+    /// The receiver doesn't want to hear the sender.
+    #[error("the receiver has blocked the sender")]
+    Blocked,
+    /// The message is too old to be taken back.
+    #[error("the message is too old to be taken back")]
+    RecallTooLate,
+    /// The message was edited as often as it may be.
+    #[error("the message was edited {max} times already")]
+    TooManyEdits {
+        /// The limit.
+        max: u32,
+    },
+    /// What was said elsewhere can't have been said later than now.
+    #[error("the message's time is not in the past")]
+    NotInThePast,
+    /// More than may be named in one call.
+    #[error("at most {max} may be named at once")]
+    TooManyAtOnce {
+        /// The limit.
+        max: usize,
+    },
+    /// The client is not registered.
+    #[error("the user doesn't exist")]
+    AccountNotFound,
+    /// The client is registered already.
+    #[error("the user exists already")]
+    AccountExists,
+    /// No such contact, or no request of it.
+    #[error("they are not contacts")]
+    NotContact,
+    /// As many contacts, or blocked ones, as a client may have.
+    #[error("at most {max} may be on the list")]
+    ListFull {
+        /// The limit.
+        max: usize,
+    },
     /// The message was taken back and can't be changed any more.
     #[error("the message was recalled")]
     AlreadyRecalled,

@@ -18,11 +18,18 @@ pub enum Event {
         message: Message,
         /// The kind of its conversation.
         kind: Kind,
+        /// The members, where it is a direct one: its name is that of the other.
+        pair: Option<Arc<[ClientId]>>,
         /// Whether it is forgotten after this push.
         transient: bool,
     },
     /// A message was changed or taken back.
-    MessagePatched(Patch),
+    MessagePatched {
+        /// The change.
+        patch: Patch,
+        /// The members, where its conversation is a direct one.
+        pair: Option<Arc<[ClientId]>>,
+    },
     /// The receiver has become a member.
     Joined(MemberEvent),
     /// Others (and perhaps the receiver) have become members.
@@ -44,8 +51,15 @@ pub enum Event {
     Receipt(Receipt),
     /// Members went online or offline.
     Presence(PresenceEvent),
+    /// A note was left in the receiver's inbox, and no other event tells of it.
+    Noted,
     /// The receiving session itself is over.
-    SessionEnded(SessionEnd),
+    SessionEnded {
+        /// Why.
+        end: SessionEnd,
+        /// What the device that took its place has to say.
+        note: Option<Arc<str>>,
+    },
 }
 
 impl Event {
@@ -62,7 +76,7 @@ impl Event {
     #[must_use]
     pub fn patch(&self) -> Option<&Patch> {
         match self {
-            Self::MessagePatched(patch) => Some(patch),
+            Self::MessagePatched { patch, .. } => Some(patch),
             _ => None,
         }
     }
@@ -80,7 +94,7 @@ impl Event {
     #[must_use]
     pub fn session_end(&self) -> Option<SessionEnd> {
         match self {
-            Self::SessionEnded(end) => Some(*end),
+            Self::SessionEnded { end, .. } => Some(*end),
             _ => None,
         }
     }
@@ -107,6 +121,10 @@ pub struct Patch {
     pub at: Timestamp,
     /// The change's place in the timeline.
     pub seq: Seq,
+    /// Who changed it.
+    pub by: ClientId,
+    /// How often it has been edited.
+    pub edits: u32,
 }
 
 /// A change of membership.
@@ -161,6 +179,12 @@ pub enum SessionEnd {
     Displaced,
     /// The same device opened the session again on another connection.
     Replaced,
+    /// The client's account is gone, or may not log in any more.
+    Removed,
+    /// The client's password was changed.
+    PasswordChanged,
+    /// The customer's back end sent the client away.
+    Dismissed,
 }
 
 /// An event and who is to be told.

@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::expiry::Bucket;
+use crate::time::Timestamp;
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, max $max:expr) => {
@@ -177,6 +178,12 @@ impl MessageId {
     pub fn as_u64(self) -> u64 {
         self.0.get()
     }
+
+    /// About when it was given: ids may be ahead of the clock by little, see [`crate::idgen`].
+    #[must_use]
+    pub fn time(self) -> Timestamp {
+        Timestamp(i64::try_from(self.0.get() >> crate::idgen::TIME_SHIFT).unwrap_or(i64::MAX))
+    }
 }
 
 /// A place in a conversation's timeline. The first entry has 1; 0 is "before everything".
@@ -188,11 +195,15 @@ pub struct Seq(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SessionId(pub u64);
 
+impl SessionId {
+    /// Who calls without a session, as over REST. No session has it.
+    pub const NONE: Self = Self(0);
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::time::Timestamp;
 
     #[test]
     fn text_ids_keep_their_bytes_and_refuse_bad_lengths() {

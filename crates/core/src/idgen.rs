@@ -12,6 +12,10 @@ use crate::time::Timestamp;
 
 const COUNTER_BITS: u32 = 15;
 const NODE_BITS: u32 = 6;
+/// Where an id's milliseconds begin.
+pub(crate) const TIME_SHIFT: u32 = COUNTER_BITS + NODE_BITS;
+/// The node of imported messages.
+const IMPORT_NODE: u64 = 63;
 const TIME_BITS: u32 = 42;
 
 /// Gives message ids for one node.
@@ -31,7 +35,7 @@ impl IdGen {
     /// The next id: greater than every id given before and every id passed to [`Self::advance_past`].
     pub fn next(&self, now: Timestamp) -> MessageId {
         let ms = u64::try_from(now.0).unwrap_or(0) & ((1 << TIME_BITS) - 1);
-        let floor = (ms << (NODE_BITS + COUNTER_BITS)) | (self.node << COUNTER_BITS);
+        let floor = (ms << TIME_SHIFT) | (self.node << COUNTER_BITS);
         let step = |last: u64| last.saturating_add(1).max(floor).max(1);
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
@@ -43,18 +47,36 @@ impl IdGen {
         MessageId::from_u64(step(last)).unwrap_or_else(|| unreachable!("2^63 ids were never given"))
     }
 
+    /// An id for a message that was said elsewhere at `at`; `random` keeps two of one millisecond
+    /// apart. The caller asks the next one ([`Self::when_taken`]) if it is taken.
+    #[must_use]
+    pub fn imported(at: Timestamp, random: u64) -> MessageId {
+        let ms = u64::try_from(at.0).unwrap_or(0) & ((1 << TIME_BITS) - 1);
+        let counter = random & ((1 << COUNTER_BITS) - 1);
+        let bits = (ms << TIME_SHIFT) | (IMPORT_NODE << COUNTER_BITS) | counter;
+        MessageId::from_u64(bits).unwrap_or_else(|| unreachable!("the node's bits are never 0"))
+    }
+
+    /// The import id to try when this one is taken already: the next of the same millisecond.
+    #[must_use]
+    pub fn when_taken(id: MessageId) -> MessageId {
+        let low = (1 << COUNTER_BITS) - 1;
+        let bits = (id.as_u64() & !low) | (id.as_u64().wrapping_add(1) & low);
+        MessageId::from_u64(bits).unwrap_or(id)
+    }
+
     /// A time that never goes back, not even when the clock does: `now`, or what was told or stamped
     /// before if that is later. For cursors that clients hand back, not for what people read.
     pub fn time(&self, now: Timestamp) -> Timestamp {
         self.advance_past_time(now);
-        let last = self.last.load(Ordering::Relaxed) >> (NODE_BITS + COUNTER_BITS);
+        let last = self.last.load(Ordering::Relaxed) >> TIME_SHIFT;
         now.max(Timestamp(i64::try_from(last).unwrap_or(i64::MAX)))
     }
 
     /// Makes [`Self::time`] never tell a time before `seen`.
     pub fn advance_past_time(&self, seen: Timestamp) {
         let ms = u64::try_from(seen.0).unwrap_or(0) & ((1 << TIME_BITS) - 1);
-        self.last.fetch_max(ms << (NODE_BITS + COUNTER_BITS), Ordering::Relaxed);
+        self.last.fetch_max(ms << TIME_SHIFT, Ordering::Relaxed);
     }
 
     /// Makes every later id greater than `seen`; called with the newest stored id at start.

@@ -9,14 +9,17 @@
 
 #![warn(missing_docs)]
 
+pub mod account;
 pub mod app;
 pub mod attribute;
+pub mod content;
 pub mod conversation;
 pub mod error;
 pub mod event;
 pub mod expiry;
 pub mod id;
 pub mod idgen;
+pub mod listing;
 pub mod message;
 pub mod port;
 pub mod presence;

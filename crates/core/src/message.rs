@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::conversation::Authority;
 use crate::id::{ClientId, ClientToken, ConversationId, MessageId, Seq};
 use crate::time::Timestamp;
 
@@ -35,6 +36,10 @@ pub enum BodyKind {
     File,
     /// The place of a recalled message.
     Recalled,
+    /// Several messages forwarded as one.
+    Combined,
+    /// A word to the receiving program, not to a person.
+    Command,
     /// A type that the app or an SDK's plugin defined.
     Custom(i32),
     /// Content without a type.
@@ -83,6 +88,17 @@ impl Mentions {
     }
 }
 
+/// Who handed a message over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A client, through its own connection.
+    Client,
+    /// The customer's back end, in a client's name.
+    Server,
+    /// An importer: it was said elsewhere and before.
+    Import,
+}
+
 /// A stored message, always with its newest body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
@@ -108,6 +124,12 @@ pub struct Message {
     pub delivered_at: Option<Timestamp>,
     /// Since when another member has read it.
     pub read_at: Option<Timestamp>,
+    /// Who handed it over.
+    pub origin: Origin,
+    /// How often it was edited.
+    pub edits: u32,
+    /// Who edited or recalled it last.
+    pub patched_by: Option<ClientId>,
 }
 
 impl Message {
@@ -138,17 +160,31 @@ pub struct Position {
 pub enum Keep {
     /// Written to the timeline before the sender is answered.
     Stored,
+    /// Written to the timeline for devices that are away, but no part of history, lists and unread
+    /// numbers.
+    Queued,
     /// Sent to who is online now, then forgotten.
     Transient,
     /// Held until the sender's connection is lost, then sent to who is online and forgotten.
     Will,
 }
 
+/// Where something is said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// In this conversation.
+    Conversation(ConversationId),
+    /// To this client: in the direct conversation with it, which is made if there is none.
+    Client(ClientId),
+}
+
 /// The wish to say something.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PostMessage {
     /// Where.
-    pub to: ConversationId,
+    pub to: Target,
+    /// Who hands it over. A server may speak in any client's name, also where that client is no member.
+    pub origin: Origin,
     /// What.
     pub body: Body,
     /// Whom it calls.
@@ -163,6 +199,19 @@ pub struct PostMessage {
     pub extra_bytes: usize,
 }
 
+/// The wish to put into history what was said elsewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ImportMessage {
+    /// Where.
+    pub to: Target,
+    /// Who said it.
+    pub sender: ClientId,
+    /// What.
+    pub body: Body,
+    /// When it was said.
+    pub at: Timestamp,
+}
+
 /// An accepted message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Posted {
@@ -170,6 +219,10 @@ pub struct Posted {
     pub id: MessageId,
     /// The server's time for it.
     pub timestamp: Timestamp,
+    /// Where it was said.
+    pub conversation: ConversationId,
+    /// Its place in the timeline; 0 if it has none.
+    pub seq: Seq,
 }
 
 /// The wish to change or take back a message.
@@ -185,6 +238,12 @@ pub struct PatchMessage {
     pub body: Body,
     /// Whom it calls from now on.
     pub mentions: Mentions,
+    /// By which right: the sender always may; moderators and the server only where this says so.
+    pub authority: Authority,
+    /// The oldest message that may still be changed like this.
+    pub not_before: Option<Timestamp>,
+    /// How often a message may be edited.
+    pub edits_max: Option<u32>,
 }
 
 impl PatchMessage {
@@ -206,10 +265,55 @@ pub struct HistoryQuery {
     pub start: Option<Bound>,
     /// Where to stop; `None` is unbounded.
     pub end: Option<Bound>,
-    /// Only messages of this kind.
-    pub kind: Option<BodyKind>,
+    /// Begin after this message instead of at `start`, whether it still exists or not.
+    pub after: Option<MessageId>,
+    /// Only messages of these kinds; of all kinds if there are none.
+    pub kinds: Vec<KindFilter>,
+    /// Only what this client said.
+    pub sender: Option<ClientId>,
+    /// Whether to leave out recalled messages instead of showing their places.
+    pub without_recalled: bool,
+    /// Whether to leave out what was said before the reader became a member.
+    pub since_joined: bool,
     /// At most so many, the nearest to `start`.
     pub limit: usize,
+}
+
+impl HistoryQuery {
+    /// The newest `limit` messages.
+    #[must_use]
+    pub fn newest(conversation: ConversationId, limit: usize) -> Self {
+        Self {
+            conversation,
+            direction: Direction::Backward,
+            start: None,
+            end: None,
+            after: None,
+            kinds: Vec::new(),
+            sender: None,
+            without_recalled: false,
+            since_joined: false,
+            limit,
+        }
+    }
+}
+
+/// Which kinds of content to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KindFilter {
+    /// This one.
+    Exactly(BodyKind),
+    /// Everything that an app defined itself.
+    AnyCustom,
+}
+
+/// A stretch of history, from old to new.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct History {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// Whether there is more beyond, in the direction of the query.
+    pub more: bool,
 }
 
 /// One end of a stretch of history.

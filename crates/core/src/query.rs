@@ -353,6 +353,8 @@ mod tests {
             last_message_at: None,
             members: vec![client("tom"), client("jerry")],
             muted_by: vec![],
+            owner: None,
+            admins: Vec::new(),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Marks: how far a member has received and read, and what follows from it.
 
+use std::sync::Arc;
+
 use crate::conversation::Kind;
-use crate::id::{ClientId, ConversationId, MessageId, Seq};
+use crate::id::{ClientId, ConversationId, DeviceId, MessageId, Seq};
 use crate::message::Message;
 use crate::time::Timestamp;
 
 /// "I have read this conversation up to here."
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MarkRead {
     /// Which conversation.
     pub conversation: ConversationId,
@@ -14,6 +16,30 @@ pub struct MarkRead {
     pub until: Option<Timestamp>,
     /// Among messages of exactly that time, up to this one; `None` for all of them.
     pub id: Option<MessageId>,
+    /// The device on which it was read; the client's other devices find a note.
+    pub device: Option<DeviceId>,
+}
+
+/// "I have received (or read) this one message", said to its sender.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Acknowledge {
+    /// Where it was said.
+    pub conversation: ConversationId,
+    /// Which.
+    pub message: MessageId,
+    /// Whether it was read, not only delivered.
+    pub read: bool,
+    /// A word to its sender.
+    pub note: Option<Arc<str>>,
+}
+
+/// The outcome of acknowledging a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Acknowledged {
+    /// Whom to tell: the message's sender, unless it is the reader itself or gone.
+    pub sender: Option<ClientId>,
+    /// What to tell.
+    pub receipt: Receipt,
 }
 
 /// "These messages have arrived at my device."
@@ -58,6 +84,12 @@ pub struct Receipt {
     pub at: Timestamp,
     /// Whether it was read, not only delivered.
     pub read: bool,
+    /// Whether the mark covers the whole conversation up to the message, not the message alone.
+    pub whole: bool,
+    /// How many members have read the message, if they were counted one by one.
+    pub readers: Option<u64>,
+    /// The reader's word to the sender.
+    pub note: Option<Arc<str>>,
 }
 
 /// What one client has not read in one conversation.

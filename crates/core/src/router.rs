@@ -45,6 +45,7 @@ struct Session {
     client: ClientId,
     device: Option<DeviceId>,
     tag: Option<Tag>,
+    platform: Option<Tag>,
     sink: Arc<dyn Sink>,
     room: Option<ConversationId>,
     will: Option<Will>,
@@ -91,6 +92,7 @@ impl Router {
         let mine = live.clients.get(&key).cloned().unwrap_or_default();
         let mut replaced = Vec::new();
         let mut displaced = Vec::new();
+        let mut crowd = Vec::new();
         for id in mine {
             let Some(session) = live.sessions.get(&id) else { continue };
             let same_device = open.device.is_some() && session.device == open.device;
@@ -98,21 +100,30 @@ impl Router {
                 replaced.push(id);
             } else if open.tag.is_some() && session.tag == open.tag {
                 displaced.push(id);
+            } else if session.platform.is_some()
+                && session.platform.as_ref() == open.crowd.as_ref().map(|crowd| &crowd.platform)
+            {
+                crowd.push(id);
             }
+        }
+        // Sessions are in the order in which they came.
+        if let Some(max) = open.crowd.as_ref().map(|crowd| crowd.max).filter(|max| *max > 0) {
+            let too_many = (crowd.len() + 1).saturating_sub(max);
+            displaced.extend(crowd.drain(..too_many.min(crowd.len())));
         }
         if open.resume && !displaced.is_empty() {
             return Err(Error::SessionTaken);
         }
         for id in displaced {
             if let Some(session) = live.remove_session(id) {
-                session.sink.try_push(id, Arc::new(Event::SessionEnded(SessionEnd::Displaced)));
+                session.end(id, SessionEnd::Displaced, open.note.as_ref());
             }
         }
         let mut will = None;
         let mut room = None;
         for id in replaced {
             if let Some(session) = live.remove_session(id) {
-                session.sink.try_push(id, Arc::new(Event::SessionEnded(SessionEnd::Replaced)));
+                session.end(id, SessionEnd::Replaced, open.note.as_ref());
                 will = will.or(session.will);
                 room = room.or(session.room);
             }
@@ -133,6 +144,7 @@ impl Router {
                 client: open.client,
                 device: open.device,
                 tag: open.tag,
+                platform: open.crowd.map(|crowd| crowd.platform),
                 sink: open.sink,
                 room: None,
                 will,
@@ -181,6 +193,42 @@ impl Router {
         if !live.is_present(&key) {
             live.tell_presence(&key, false, now);
         }
+    }
+
+    /// Ends the client's sessions, or only those of one device, with an event that says why. They leave
+    /// no will and are offline at once. Returns how many.
+    pub fn dismiss(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        device: Option<&DeviceId>,
+        end: SessionEnd,
+        now: Timestamp,
+    ) -> usize {
+        let mut live = self.lock();
+        let key = (app.clone(), client.clone());
+        let mut ended = 0;
+        for id in live.clients.get(&key).cloned().unwrap_or_default() {
+            let Some(session) = live.sessions.get(&id) else { continue };
+            if device.is_none_or(|device| session.device.as_ref() == Some(device))
+                && let Some(session) = live.remove_session(id)
+            {
+                session.end(id, end, None);
+                ended += 1;
+            }
+        }
+        if ended > 0 && !live.is_present(&key) {
+            live.tell_presence(&key, false, now);
+        }
+        ended
+    }
+
+    /// The devices on which the client has a live session, in the order in which they came.
+    #[must_use]
+    pub fn devices(&self, app: &AppId, client: &ClientId) -> Vec<DeviceId> {
+        let live = self.lock();
+        let mine = live.clients.get(&(app.clone(), client.clone()));
+        mine.into_iter().flatten().filter_map(|id| live.sessions.get(id)?.device.clone()).collect()
     }
 
     /// Takes out the departures whose grace time is over and tells who watches those clients.
@@ -376,6 +424,13 @@ impl Router {
     }
 }
 
+impl Session {
+    /// Tells it that it is over; a sink that is full loses its connection, which is as good.
+    fn end(&self, id: SessionId, end: SessionEnd, note: Option<&Arc<str>>) {
+        self.sink.try_push(id, Arc::new(Event::SessionEnded { end, note: note.cloned() }));
+    }
+}
+
 impl Live {
     /// Takes a session out of everything; what is returned still tells the room it was in.
     fn remove_session(&mut self, id: SessionId) -> Option<Session> {
@@ -468,6 +523,7 @@ mod tests {
 
     use super::*;
     use crate::app::App;
+    use crate::session::Crowd;
 
     /// Keeps what it was given, up to a bound.
     struct Recorder {
@@ -515,10 +571,11 @@ mod tests {
         device: Option<&'a str>,
         tag: Option<&'a str>,
         resume: bool,
+        crowd: Option<usize>,
     }
 
     fn login(id: &str) -> Login<'_> {
-        Login { client: id, device: None, tag: None, resume: false }
+        Login { client: id, device: None, tag: None, resume: false, crowd: None }
     }
 
     fn open(router: &Router, login: &Login<'_>, sink: &Arc<Recorder>, now: i64) -> Result<Caller> {
@@ -529,6 +586,8 @@ mod tests {
                 device: login.device.map(|device| DeviceId::parse(device).unwrap()),
                 tag: login.tag.map(|tag| Tag::parse(tag).unwrap()),
                 resume: login.resume,
+                crowd: login.crowd.map(|max| Crowd { platform: Tag::parse("web").unwrap(), max }),
+                note: None,
                 sink: sink.clone(),
             },
             Timestamp(now),
@@ -539,7 +598,7 @@ mod tests {
         sink.take()
             .iter()
             .filter_map(|(_, event)| match **event {
-                Event::SessionEnded(end) => Some(end),
+                Event::SessionEnded { end, .. } => Some(end),
                 _ => None,
             })
             .collect()
@@ -583,9 +642,26 @@ mod tests {
         assert_eq!(router.session_count(), 3);
     }
 
+    #[test]
+    fn the_oldest_device_of_a_crowded_platform_gives_way_and_a_dismissed_one_is_told() {
+        let (router, first, rest) = (Router::default(), Recorder::new(9), Recorder::new(9));
+        let device = |name| Login { device: Some(name), crowd: Some(2), ..login("tom") };
+        open(&router, &device("a"), &first, 0).unwrap();
+        open(&router, &device("b"), &rest, 0).unwrap();
+        assert_eq!(ended(&first), []);
+        open(&router, &device("c"), &rest, 0).unwrap();
+        assert_eq!((ended(&first), ended(&rest)), (vec![SessionEnd::Displaced], vec![]));
+        let b = DeviceId::parse("b").unwrap();
+        let app = app().id.clone();
+        assert_eq!(router.devices(&app, &client("tom")).len(), 2);
+        assert_eq!(router.dismiss(&app, &client("tom"), Some(&b), SessionEnd::Dismissed, Timestamp(0)), 1);
+        assert_eq!(router.dismiss(&app, &client("tom"), None, SessionEnd::Removed, Timestamp(0)), 1);
+        assert_eq!(ended(&rest), [SessionEnd::Dismissed, SessionEnd::Removed]);
+    }
+
     fn will() -> Will {
         use crate::id::{MessageId, Seq};
-        use crate::message::{Body, BodyKind, Mentions, Payload, SchemaTag};
+        use crate::message::{Body, BodyKind, Mentions, Origin, Payload, SchemaTag};
         Will {
             message: Message {
                 id: MessageId::from_u64(1).unwrap(),
@@ -603,6 +679,9 @@ mod tests {
                 patched_at: None,
                 delivered_at: None,
                 read_at: None,
+                origin: Origin::Client,
+                edits: 0,
+                patched_by: None,
             },
         }
     }
@@ -705,7 +784,7 @@ mod tests {
             app: app().id.clone(),
             audience: Audience::Clients(Arc::new([client("spike"), client("tom")])),
             except: Some(tom.session),
-            event: Arc::new(Event::SessionEnded(SessionEnd::Replaced)),
+            event: Arc::new(Event::Noted),
         });
         let heard: Vec<_> = free.take().into_iter().map(|(session, _)| session).collect();
         assert_eq!(heard, [other.session]);

@@ -19,8 +19,21 @@ pub struct OpenSession {
     /// Whether this resumes an earlier login: it then yields to a device that holds the tag now,
     /// instead of displacing it.
     pub resume: bool,
+    /// How many devices of one sort may be online; the one that came first gives way.
+    pub crowd: Option<Crowd>,
+    /// What to tell a session that this one ends.
+    pub note: Option<Arc<str>>,
     /// Where events go.
     pub sink: Arc<dyn Sink>,
+}
+
+/// Devices of one sort, of which a client may have so many online.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Crowd {
+    /// The sort.
+    pub platform: Tag,
+    /// How many; 0 is any number.
+    pub max: usize,
 }
 
 /// A live session's way out. Implemented by gateways on the connection's bounded queue.
@@ -37,8 +50,16 @@ pub struct Caller {
     pub app: Arc<App>,
     /// The client.
     pub client: ClientId,
-    /// The session.
+    /// The session, or [`SessionId::NONE`].
     pub session: SessionId,
+}
+
+impl Caller {
+    /// Somebody who proved who it is, but has no session: a call over REST.
+    #[must_use]
+    pub fn without_session(app: Arc<App>, client: ClientId) -> Self {
+        Self { app, client, session: SessionId::NONE }
+    }
 }
 
 /// How a session ends.

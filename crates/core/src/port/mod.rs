@@ -1,3 +1,4 @@
 //! What the domain asks of the world.
 
+pub mod blobs;
 pub mod store;

@@ -1,4 +1,4 @@
-//! The store port: everything durable, in five small parts.
+//! The store port: everything durable, in six small parts.
 //!
 //! Each method is one use case's one transaction and returns the domain's outcome. Rules are the
 //! pure functions of this crate, called by the engine *inside* the transaction; an `Err` means that
@@ -20,24 +20,31 @@
 
 use async_trait::async_trait;
 
+use crate::account::{Account, AccountChange, Contact, ContactChange, NewAccount};
 use crate::app::{App, Settings};
 use crate::attribute::{AttributeChange, Attributes};
-use crate::conversation::{AttributesChanged, Conversation, Created, Found, MembersChanged};
+use crate::conversation::{
+    AttributesChanged, Authority, Conversation, ConversationDeleted, Created, DeleteConversation, Ended,
+    Found, GroupPage, MembersChanged, RoleChange, RoleChanged,
+};
 use crate::error::Result;
 use crate::event::{Missed, Patch};
-use crate::id::{AppId, ClientId, ClientToken, ConversationId};
-use crate::message::{Body, HistoryQuery, Mentions, Message, PatchMessage};
+use crate::id::{AppId, ClientId, ClientToken, ConversationId, DeviceId, MessageId, Seq};
+use crate::listing::{ListChange, ListQuery, Listed, Note, Queue, Removal, Stretch, Waiting};
+use crate::message::{Body, History, HistoryQuery, Mentions, Message, Origin, PatchMessage};
 use crate::query::ConversationQuery;
-use crate::receipt::{DeliveredMarked, MarkDelivered, MarkRead, MemberMarks, ReadMarked, Unread};
+use crate::receipt::{
+    Acknowledge, Acknowledged, DeliveredMarked, MarkDelivered, MarkRead, MemberMarks, ReadMarked, Unread,
+};
 use crate::time::Timestamp;
 
 /// Called once on commit, in commit order; see the module's text.
 pub type AfterCommit<T> = Box<dyn FnOnce(&T) + Send + 'static>;
 
 /// All parts together.
-pub trait Store: Apps + Conversations + Timeline + Inbox + Upkeep {}
+pub trait Store: Apps + Clients + Conversations + Timeline + Inbox + Upkeep {}
 
-impl<T: Apps + Conversations + Timeline + Inbox + Upkeep> Store for T {}
+impl<T: Apps + Clients + Conversations + Timeline + Inbox + Upkeep> Store for T {}
 
 /// Tenants.
 #[async_trait]
@@ -53,6 +60,77 @@ pub trait Apps: Send + Sync + 'static {
     /// Replaces keys and settings of the app with this id. `Ok(false)` if there is none or if a
     /// unique key's value belongs to another app.
     async fn replace_app(&self, app: App, unique_keys: &'static [&'static str]) -> Result<bool>;
+}
+
+/// Accounts of clients, whom they know, and their devices. Only gateways whose clients register use
+/// this part; a client without an account is a client all the same.
+#[async_trait]
+pub trait Clients: Send + Sync + 'static {
+    /// Registers a client. Error: `AccountExists`.
+    async fn add_account(&self, app: &AppId, new: NewAccount) -> Result<Account>;
+
+    /// The account of `client`, if it has one.
+    async fn account(&self, app: &AppId, client: &ClientId) -> Result<Option<Account>>;
+
+    /// Accounts whose number is above `after`, in the order of their making, at most `limit`.
+    async fn list_accounts(&self, app: &AppId, after: u64, limit: usize) -> Result<Vec<Account>>;
+
+    /// Changes an account; a new secret counts up its generation. Error: `AccountNotFound`.
+    async fn change_account(&self, app: &AppId, client: &ClientId, change: AccountChange) -> Result<Account>;
+
+    /// Removes an account, its contacts (who are told, as by [`ContactChange::Remove`]), its blocks, its
+    /// devices, its inbox, and its lines of conversation lists. Its memberships and messages stay; the
+    /// use case ends the groups it owns and leaves the others first. Error: `AccountNotFound`.
+    async fn remove_account(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        after: AfterCommit<AccountRemoved>,
+    ) -> Result<AccountRemoved>;
+
+    /// Whom `owner` knows, by name, after `after`, at most `limit`.
+    async fn list_contacts(
+        &self,
+        app: &AppId,
+        owner: &ClientId,
+        after: Option<&ClientId>,
+        limit: usize,
+    ) -> Result<Vec<Contact>>;
+
+    /// Changes who knows whom, on both sides at once, and leaves notes for those who are to hear of it:
+    /// `Request` asks the peer (nothing happens if they are contacts), `Accept` and `Decline` answer a
+    /// request of the peer (`NotContact` without one), `Add` and `Remove` need no request, `Remark`
+    /// needs a contact (`NotContact`). Returns who was told. Errors: `ListFull` on either side,
+    /// `Blocked` when the peer blocks the owner (of `Request`).
+    async fn change_contact(
+        &self,
+        app: &AppId,
+        owner: &ClientId,
+        peer: &ClientId,
+        change: ContactChange,
+        after: AfterCommit<Vec<ClientId>>,
+    ) -> Result<Vec<ClientId>>;
+
+    /// Whom `owner` doesn't want to hear, newest first.
+    async fn list_blocks(&self, app: &AppId, owner: &ClientId) -> Result<Vec<ClientId>>;
+
+    /// Blocks or unblocks `peers`. Error: `ListFull` (nothing changes then).
+    async fn set_blocked(
+        &self,
+        app: &AppId,
+        owner: &ClientId,
+        peers: &[ClientId],
+        blocked: bool,
+    ) -> Result<()>;
+}
+
+/// The outcome of removing an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccountRemoved {
+    /// The account as it was.
+    pub account: Account,
+    /// Contacts for whom a note was left.
+    pub told: Vec<ClientId>,
 }
 
 /// A conversation to make, with everything but its place in the store decided.
@@ -76,6 +154,10 @@ pub struct MemberChange {
     pub by: ClientId,
     /// Whom to add or remove; no duplicates.
     pub members: Vec<ClientId>,
+    /// By which right others are added or removed. As a member, anyone may add oneself too.
+    pub authority: Authority,
+    /// The most members to have after it; the app's limit holds as well.
+    pub members_max: Option<usize>,
 }
 
 /// An attribute change by a member.
@@ -87,6 +169,8 @@ pub struct AttributesChange {
     pub by: ClientId,
     /// What to do, in this order, all or nothing.
     pub changes: Vec<AttributeChange>,
+    /// By which right.
+    pub authority: Authority,
 }
 
 /// Conversations and their members.
@@ -161,13 +245,83 @@ pub trait Conversations: Send + Sync + 'static {
         client: &ClientId,
         muted: bool,
     ) -> Result<Timestamp>;
+
+    /// The direct conversation of `one` and `other` (who may be the same), if there is one.
+    async fn find_direct(
+        &self,
+        app: &AppId,
+        one: &ClientId,
+        other: &ClientId,
+    ) -> Result<Option<ConversationId>>;
+
+    /// Groups, newest first: those that `member` is in, or all of the app. Skips `skip`, returns at
+    /// most `limit`, a page ends early at [`PAGE_BYTES_MAX`].
+    async fn list_groups(
+        &self,
+        app: &AppId,
+        member: Option<&ClientId>,
+        skip: usize,
+        limit: usize,
+    ) -> Result<GroupPage>;
+
+    /// Hands a conversation on, or names who looks after it; `by` needs to be its owner
+    /// ([`Authority::Owner`]) unless the server asks. Leaves notes (`Role`) for the client concerned and, on
+    /// handing on, the owner before. Errors: `NotMember`, `NotAllowed`, `NotAMember` (the client is not
+    /// in it), `IsOwner` (the owner as an administrator, or the same owner again).
+    async fn change_role(
+        &self,
+        app: &AppId,
+        conversation: ConversationId,
+        by: &ClientId,
+        authority: Authority,
+        change: RoleChange,
+        after: AfterCommit<RoleChanged>,
+    ) -> Result<RoleChanged>;
+
+    /// Ends a group for everybody: the conversation is gone as if it had never been
+    /// (`ConversationNotFound`), notes (`Ended`) tell its members, its messages are forgotten by
+    /// [`Upkeep::forget_deleted`]. Errors: `NotMember`, `NotAllowed`.
+    async fn end_conversation(
+        &self,
+        app: &AppId,
+        conversation: ConversationId,
+        by: &ClientId,
+        authority: Authority,
+        after: AfterCommit<Ended>,
+    ) -> Result<Ended>;
+
+    /// Deletes a conversation from the lists of everybody or of one member, until something new is said
+    /// in it; nothing is unread there afterwards. With its messages, what was said until now is gone
+    /// for the same people: for everybody out of history, lists, unread numbers and queues on every
+    /// wire. Leaves notes (`ConversationDeleted`) for those concerned. Error: `NotMember`.
+    async fn delete_conversation(
+        &self,
+        app: &AppId,
+        delete: DeleteConversation,
+        after: AfterCommit<ConversationDeleted>,
+    ) -> Result<ConversationDeleted>;
+}
+
+/// Where a message goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// Into this conversation.
+    Conversation(ConversationId),
+    /// Into the direct conversation of the sender and this client, which is made if there is none:
+    /// then its id is `fresh` or the next free one, and both are told of it as of any new conversation.
+    Direct {
+        /// The other one; the sender itself for notes to oneself.
+        with: ClientId,
+        /// An id for a new one, lasting.
+        fresh: ConversationId,
+    },
 }
 
 /// A message to append.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewMessage {
     /// Where.
-    pub conversation: ConversationId,
+    pub to: Destination,
     /// Who says it; must be allowed to by [`crate::conversation::Kind::may_post`].
     pub sender: ClientId,
     /// What.
@@ -178,6 +332,17 @@ pub struct NewMessage {
     pub token: Option<ClientToken>,
     /// Whether the sender wants receipts.
     pub receipt: bool,
+    /// Who hands it over; decides by which right. An import needs [`Self::imported_at`].
+    pub origin: Origin,
+    /// Whether it is part of history, of lists and of what is unread; otherwise it only waits in the
+    /// timeline for devices that are away ([`crate::message::Keep::Queued`]).
+    pub shown: bool,
+    /// Whether it counts as unread; what is not shown never does.
+    pub counted: bool,
+    /// When an imported message was said. It goes to its place in history and nowhere else: it has no
+    /// place in the timeline ([`Seq`] 0), reaches no device and is never unread. It must not lie after now
+    /// (`NotInThePast`).
+    pub imported_at: Option<Timestamp>,
 }
 
 /// An appended message, or the one that an earlier try appended.
@@ -189,6 +354,8 @@ pub struct Appended {
     pub kind: crate::conversation::Kind,
     /// Members at the moment of the append. Empty in rooms.
     pub members: Vec<ClientId>,
+    /// The direct conversation that was made for it.
+    pub created: Option<Conversation>,
     /// Whether (conversation, sender, token) was there before. Then nothing was written and the
     /// `AfterCommit` closure is not called.
     pub duplicate: bool,
@@ -207,7 +374,9 @@ pub struct Patched {
 #[async_trait]
 pub trait Timeline: Send + Sync + 'static {
     /// Appends a message: stamps id ([`crate::idgen`]) and time (the clock's, but never before the
-    /// conversation's newest), gives the next [`crate::id::Seq`], and records direct mentions.
+    /// conversation's newest), gives the next [`Seq`], and records direct mentions.
+    /// A client must be allowed to by [`crate::conversation::Kind::may_post`], and in a direct
+    /// conversation not be blocked by the other (`Blocked`); a server may always.
     async fn append_message(
         &self,
         app: &AppId,
@@ -217,7 +386,9 @@ pub trait Timeline: Send + Sync + 'static {
 
     /// Replaces a message's body and mentions, keeps its place and time, and adds an entry to the
     /// timeline with a time that strictly grows within the conversation. Errors: `NotMember`,
-    /// `MessageNotFound` (also for a different time), `NotSender`, `AlreadyRecalled`.
+    /// `MessageNotFound` (also for a different time, for what is not part of history and for what is
+    /// deleted), `NotSender`, `AlreadyRecalled`, `RecallTooLate` (older than
+    /// [`PatchMessage::not_before`]), `TooManyEdits`.
     async fn patch_message(
         &self,
         app: &AppId,
@@ -228,9 +399,68 @@ pub trait Timeline: Send + Sync + 'static {
 
     /// A stretch of history, always from old to new, and at most [`PAGE_BYTES_MAX`] of it: a page of
     /// large messages is shorter than asked for, but never empty because of that. The caller has checked who may read rooms;
-    /// of other kinds a `reader` who is no member gets `NotMember` (`TemporaryOver` for temporary).
-    async fn read_history(&self, app: &AppId, reader: &ClientId, query: HistoryQuery)
-    -> Result<Vec<Message>>;
+    /// of other kinds a `reader` who is no member gets `NotMember` (`TemporaryOver` for temporary). What was
+    /// deleted, for everybody or by the reader, is not in it. Filtered reads, which may look at much,
+    /// go where they delay each other and nobody else.
+    async fn read_history(&self, app: &AppId, reader: &ClientId, query: HistoryQuery) -> Result<History>;
+
+    /// One message of history that the reader may see; without a reader, that the server may. Errors:
+    /// `NotMember`, `MessageNotFound`.
+    async fn message(
+        &self,
+        app: &AppId,
+        reader: Option<&ClientId>,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Message>;
+
+    /// The timeline after a place, as one member may see it: without what was deleted or what imports
+    /// put into history only, at most `limit` entries and [`PAGE_BYTES_MAX`]. Nothing from before the member
+    /// came. Recalled messages are only there as their recall. Errors: `NotMember`, `NotInRooms`.
+    async fn read_timeline(
+        &self,
+        app: &AppId,
+        reader: &ClientId,
+        conversation: ConversationId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Stretch>;
+
+    /// Acknowledges one message to its sender: stamps `read_at` (or `delivered_at`) if it is the first,
+    /// counts readers, and leaves a note (`Receipt`) for the sender unless that is the caller itself or no
+    /// member any more. Doing it twice tells nobody again. The caller's marks and unread numbers stay
+    /// as they are. Errors: `NotMember`, `NotInRooms`, `MessageNotFound`.
+    async fn acknowledge(
+        &self,
+        app: &AppId,
+        by: &ClientId,
+        acknowledge: Acknowledge,
+        after: AfterCommit<Acknowledged>,
+    ) -> Result<Acknowledged>;
+
+    /// Removes messages for one member only: by id (those it can't see or that don't exist are passed
+    /// over; more than [`REMOVED_AT_ONCE_MAX`](crate::listing::REMOVED_AT_ONCE_MAX) are `TooManyAtOnce`) or
+    /// everything up to a time, out of its history, list, unread number and queues on every wire. Leaves a
+    /// note (`MessagesRemoved`) for its other devices. Error: `NotMember`.
+    async fn remove_messages(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        conversation: ConversationId,
+        device: Option<&DeviceId>,
+        removal: Removal,
+        after: AfterCommit<()>,
+    ) -> Result<()>;
+
+    /// Removes everything said until now in all lasting conversations of the client, for it alone, and
+    /// empties its list. Leaves one note (`MessagesRemoved` of everything).
+    async fn remove_everything(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        device: Option<&DeviceId>,
+        after: AfterCommit<()>,
+    ) -> Result<()>;
 
     /// Moves the reader's mark forward (never back) and stamps `read_at` on messages that asked for
     /// receipts. What the sender of a receipt learns only concerns conversations of at most two
@@ -310,6 +540,68 @@ pub trait Inbox: Send + Sync + 'static {
         since: Timestamp,
         limit: usize,
     ) -> Result<Option<Vec<Missed>>>;
+
+    /// The client's conversation list: direct ones and groups it is in, each with its newest message that
+    /// the client may see (neither recalled nor deleted) and its unread number, newest first. Lines whose
+    /// conversation was deleted from the list come back with the next message. One line per
+    /// conversation.
+    async fn list_conversations(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        query: ListQuery,
+    ) -> Result<Vec<Listed>>;
+
+    /// Pins or marks a line; leaves a note (`Listed`) for the client's other devices. Returns since
+    /// when it is pinned. Errors: `NotMember`, `ConversationNotFound`, `ListFull` (of pins).
+    async fn change_listed(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        conversation: ConversationId,
+        device: Option<&DeviceId>,
+        change: ListChange,
+        after: AfterCommit<Option<Timestamp>>,
+    ) -> Result<Option<Timestamp>>;
+
+    /// Gets ready for a device. One that was never seen before begins with what is at most
+    /// `window_ms` old; others go on where they were.
+    async fn open_device(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        device: &DeviceId,
+        window_ms: i64,
+    ) -> Result<()>;
+
+    /// What the device has not acknowledged, at most `limit` conversations. Sees every commit whose
+    /// `AfterCommit` closure has run.
+    async fn waiting(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        device: &DeviceId,
+        limit: usize,
+    ) -> Result<Waiting>;
+
+    /// The place up to which the device has acknowledged a queue: the last [`Seq`] of a timeline, the
+    /// number of the last note of the inbox.
+    async fn position(&self, app: &AppId, client: &ClientId, device: &DeviceId, queue: Queue) -> Result<u64>;
+
+    /// Moves the place forward (never back). Kept in memory and written by
+    /// [`Upkeep::flush_positions`]: after a power cut a device may get the last moments again.
+    async fn set_position(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        device: &DeviceId,
+        queue: Queue,
+        place: u64,
+    ) -> Result<()>;
+
+    /// Notes of the inbox after `after`, in order, at most `limit`.
+    async fn read_notes(&self, app: &AppId, client: &ClientId, after: u64, limit: usize)
+    -> Result<Vec<Note>>;
 }
 
 /// What must be done now and then.
@@ -323,6 +615,18 @@ pub trait Upkeep: Send + Sync + 'static {
     /// at most, so that live traffic isn't delayed. The places of changes in the timeline stay.
     /// Returns how many; call again until there are none.
     async fn forget_missed(&self, before: Timestamp) -> Result<usize>;
+
+    /// Forgets messages that were deleted for everybody, some hundreds at most. Returns how many; call
+    /// again until there are none.
+    async fn forget_deleted(&self) -> Result<usize>;
+
+    /// Forgets devices that have not logged in since `before`, with their places, some hundreds of rows at
+    /// most; such a device is a new one when it returns. Returns how many rows; call again until there are
+    /// none.
+    async fn forget_devices(&self, before: Timestamp) -> Result<usize>;
+
+    /// Writes the places that devices have acknowledged; returns how many.
+    async fn flush_positions(&self) -> Result<usize>;
 
     /// Waits until everything accepted is on disk, then refuses further writes with `Closing`.
     async fn close(&self) -> Result<()>;

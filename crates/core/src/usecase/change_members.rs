@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::conversation::MembersChanged;
+use crate::conversation::{Authority, MembersChanged};
 use crate::error::{Error, Result};
 use crate::event::{Event, MemberEvent};
 use crate::id::{ClientId, ConversationId};
@@ -26,7 +26,22 @@ impl Posthouse {
         if found.kind.is_room() {
             return self.join_room(caller, &found, &members);
         }
-        let change = MemberChange { conversation, by: caller.client.clone(), members: each_once(members) };
+        self.add_members_by(caller, conversation, members, Authority::Member, None).await
+    }
+
+    /// Adds members by a right that the gateway has decided on, up to a limit of this conversation's own.
+    /// Not for rooms.
+    pub async fn add_members_by(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        members: Vec<ClientId>,
+        authority: Authority,
+        members_max: Option<usize>,
+    ) -> Result<MembersChanged> {
+        let members = each_once(members);
+        let change =
+            MemberChange { conversation, by: caller.client.clone(), members, authority, members_max };
         let tell = self.tell_of_members(caller, conversation, Event::Joined, Event::MembersJoined, true);
         self.store.add_members(&caller.app.id, change, &caller.app.settings, tell).await
     }
@@ -43,7 +58,20 @@ impl Posthouse {
         if found.kind.is_room() {
             return self.quit_room(caller, &found, &members);
         }
-        let change = MemberChange { conversation, by: caller.client.clone(), members: each_once(members) };
+        self.remove_members_by(caller, conversation, members, Authority::Member).await
+    }
+
+    /// Removes members by a right that the gateway has decided on. Not for rooms.
+    pub async fn remove_members_by(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        members: Vec<ClientId>,
+        authority: Authority,
+    ) -> Result<MembersChanged> {
+        let members = each_once(members);
+        let change =
+            MemberChange { conversation, by: caller.client.clone(), members, authority, members_max: None };
         let tell = self.tell_of_members(caller, conversation, Event::Left, Event::MembersLeft, false);
         self.store.remove_members(&caller.app.id, change, tell).await
     }

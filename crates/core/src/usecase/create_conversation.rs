@@ -7,8 +7,9 @@ use crate::conversation::{Conversation, CreateConversation, Created, Kind, KindW
 use crate::error::{Error, Result};
 use crate::event::{Event, MemberEvent};
 use crate::expiry::Bucket;
-use crate::id::{ClientId, ConversationId};
+use crate::id::{AppId, ClientId, ConversationId};
 use crate::port::store::{NewConversation, attributes_size};
+use crate::router::Router;
 use crate::session::Caller;
 
 use super::{Posthouse, delivery};
@@ -65,35 +66,18 @@ impl Posthouse {
             last_message_at: None,
             members,
             muted_by: Vec::new(),
+            owner: Some(caller.client.clone()),
+            admins: Vec::new(),
         };
-        let (router, app, by) = (self.router.clone(), caller.app.id.clone(), caller.client.clone());
+        let (router, app) = (self.router.clone(), caller.app.id.clone());
         let created = self
             .store
             .create_conversation(
                 &caller.app.id,
                 NewConversation { id, conversation },
                 Box::new(move |created: &Created| {
-                    let conversation = &created.conversation;
-                    if created.existing || conversation.kind.is_room() {
-                        return;
-                    }
-                    let news = MemberEvent {
-                        conversation: conversation.id,
-                        kind: conversation.kind,
-                        ttl_seconds: conversation.ttl_seconds(),
-                        by,
-                        members: Arc::from(conversation.members.as_slice()),
-                        at: conversation.updated_at,
-                    };
-                    for event in [Event::Joined(news.clone()), Event::MembersJoined(news)] {
-                        router.deliver(&delivery(
-                            &app,
-                            conversation.id,
-                            &conversation.members,
-                            false,
-                            None,
-                            event,
-                        ));
+                    if !created.existing {
+                        tell_of_new(&router, &app, &created.conversation);
                     }
                 }),
             )
@@ -102,6 +86,22 @@ impl Posthouse {
             self.router.enter_room(caller, created.conversation.id)?;
         }
         Ok(created)
+    }
+}
+
+/// Tells the members of a new conversation that they are in it, and who is.
+pub(super) fn tell_of_new(router: &Router, app: &AppId, conversation: &Conversation) {
+    let Some(by) = conversation.creator.clone().filter(|_| !conversation.kind.is_room()) else { return };
+    let news = MemberEvent {
+        conversation: conversation.id,
+        kind: conversation.kind,
+        ttl_seconds: conversation.ttl_seconds(),
+        by,
+        members: Arc::from(conversation.members.as_slice()),
+        at: conversation.updated_at,
+    };
+    for event in [Event::Joined(news.clone()), Event::MembersJoined(news)] {
+        router.deliver(&delivery(app, conversation.id, &conversation.members, false, None, event));
     }
 }
 

@@ -1,9 +1,17 @@
 //! What clients can do, one file per verb. A gateway parses, calls one of these, and prints the outcome.
 
+mod accounts;
+mod acknowledge;
+mod catch_up;
 mod change_members;
 mod close_session;
+mod contacts;
 mod create_conversation;
+mod delete_conversation;
+mod delete_messages;
 mod edit_message;
+mod groups;
+mod list_conversations;
 mod list_missed;
 mod list_unread;
 mod mark_delivered;
@@ -22,11 +30,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::app::App;
+use crate::content::{self, Content, Readers};
 use crate::error::Result;
 use crate::event::{Audience, Delivery, Event};
-use crate::id::{AppId, ClientId, ConversationId, SessionId};
+use crate::id::{AppId, ClientId, ConversationId, MessageId, SessionId};
 use crate::idgen::IdGen;
-use crate::message::Posted;
+use crate::message::Body;
 use crate::port::store::Store;
 use crate::router::Router;
 use crate::session::Caller;
@@ -43,6 +52,7 @@ pub struct Posthouse {
     ids: Arc<IdGen>,
     directory: RwLock<Directory>,
     recent: Mutex<RecentTokens>,
+    readers: Readers,
 }
 
 /// The apps as last read from the store.
@@ -54,12 +64,14 @@ struct Directory {
 }
 
 impl Posthouse {
-    /// Joins the parts. `ids` is the generator that the store stamps with.
+    /// Joins the parts. `ids` is the generator that the store stamps with, `readers` are the gateways'
+    /// readers of what they write.
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         chance: Arc<dyn Chance>,
         ids: Arc<IdGen>,
+        readers: Readers,
     ) -> Self {
         Self {
             store,
@@ -69,7 +81,15 @@ impl Posthouse {
             ids,
             directory: RwLock::default(),
             recent: Mutex::default(),
+            readers,
         }
+    }
+
+    /// What a body says, in words that every wire knows.
+    #[must_use]
+    pub fn content(&self, body: &Body) -> Content {
+        let reader = self.readers.iter().find(|(schema, _)| *schema == body.payload.schema);
+        reader.map_or_else(|| content::summary(body), |(_, read)| read(body))
     }
 
     /// The present time.
@@ -144,9 +164,40 @@ impl Posthouse {
 
     /// Id and time for an answer about a message that was refused: some SDKs read both even then.
     #[must_use]
-    pub fn stamp(&self) -> Posted {
+    pub fn stamp(&self) -> Stamp {
         let timestamp = self.clock.now();
-        Posted { id: self.ids.next(timestamp), timestamp }
+        Stamp { id: self.ids.next(timestamp), timestamp }
+    }
+
+    /// 64 random bits, for what a gateway has to name.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        self.chance.bits()
+    }
+
+    /// A number that was never given before, also not before a restart.
+    #[must_use]
+    pub fn unique_number(&self) -> u64 {
+        self.ids.next(self.clock.now()).as_u64()
+    }
+}
+
+/// An id and a time for what was never accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    /// The id.
+    pub id: MessageId,
+    /// The time.
+    pub timestamp: Timestamp,
+}
+
+/// Addresses an event to every session of one client.
+fn note_to(app: &AppId, client: ClientId, event: Event) -> Delivery {
+    Delivery {
+        app: app.clone(),
+        audience: Audience::Clients(Arc::new([client])),
+        except: None,
+        event: Arc::new(event),
     }
 }
 

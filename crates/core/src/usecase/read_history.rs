@@ -1,7 +1,9 @@
 //! A member reads what was said.
 
+use crate::app::App;
 use crate::error::{Error, Result};
-use crate::message::{HistoryQuery, Message};
+use crate::id::{ConversationId, MessageId};
+use crate::message::{History, HistoryQuery, Message};
 use crate::session::Caller;
 
 use super::Posthouse;
@@ -9,7 +11,7 @@ use super::Posthouse;
 impl Posthouse {
     /// A stretch of history, from old to new. Members read everything, also what was said before
     /// they came; a room is read by who is in it.
-    pub async fn read_history(&self, caller: &Caller, query: HistoryQuery) -> Result<Vec<Message>> {
+    pub async fn read_history(&self, caller: &Caller, query: HistoryQuery) -> Result<History> {
         let conversation = self.store.conversation(&caller.app.id, query.conversation).await?;
         if conversation.kind.is_room() {
             if self.router.room_of(caller) != Some(conversation.id) {
@@ -19,8 +21,28 @@ impl Posthouse {
             conversation.kind.ensure_member(conversation.has_member(&caller.client))?;
         }
         if query.limit == 0 {
-            return Ok(Vec::new());
+            return Ok(History { messages: Vec::new(), more: false });
         }
         self.store.read_history(&caller.app.id, &caller.client, query).await
+    }
+
+    /// One message that the caller may see.
+    pub async fn message(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Message> {
+        self.store.message(&caller.app.id, Some(&caller.client), conversation, id).await
+    }
+
+    /// One message of history, for the server.
+    pub async fn message_for_server(
+        &self,
+        app: &App,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Message> {
+        self.store.message(&app.id, None, conversation, id).await
     }
 }

@@ -7,6 +7,9 @@ use crate::router::Departure;
 
 use super::{Posthouse, delivery};
 
+/// How long a device may stay away and still go on where it was: a year.
+const DEVICE_MS: i64 = 365 * 86_400_000;
+
 impl Posthouse {
     /// Sends the wills of those whose grace time is over and lets subscriptions run out. Calling it
     /// late only delays these; a few times a second is enough.
@@ -32,6 +35,23 @@ impl Posthouse {
         self.store.forget_missed(before).await
     }
 
+    /// Forgets messages that were deleted for everybody, some hundreds at a time. Returns how many; call
+    /// again until there are none.
+    pub async fn forget_deleted(&self) -> Result<usize> {
+        self.store.forget_deleted().await
+    }
+
+    /// Forgets devices that were away for a year, some hundreds of rows at a time. Returns how many; call
+    /// again until there are none.
+    pub async fn forget_devices(&self) -> Result<usize> {
+        self.store.forget_devices(self.clock.now().plus_ms(-DEVICE_MS)).await
+    }
+
+    /// Writes down how far devices have got; a few times a second is enough.
+    pub async fn flush_positions(&self) -> Result<usize> {
+        self.store.flush_positions().await
+    }
+
     async fn execute_will(&self, departure: &Departure) -> Result<()> {
         let Some(will) = &departure.will else { return Ok(()) };
         let conversation = match self.store.conversation(&departure.app, will.message.conversation).await {
@@ -48,7 +68,8 @@ impl Posthouse {
         let now = self.clock.now();
         let timestamp = conversation.last_message_at.map_or(now, |last| now.max(last));
         let message = Message { timestamp, ..will.message.clone() };
-        let event = Event::MessagePosted { message, kind: conversation.kind, transient: true };
+        let pair = super::post_message::pair(conversation.kind, &conversation.members);
+        let event = Event::MessagePosted { message, kind: conversation.kind, pair, transient: true };
         let in_room = conversation.kind.is_room();
         self.router.deliver(&delivery(
             &departure.app,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::attribute::AttributeChange;
-use crate::conversation::AttributesChanged;
+use crate::conversation::{AttributesChanged, Authority};
 use crate::error::{Error, Result};
 use crate::event::{Event, UpdateEvent};
 use crate::id::ConversationId;
@@ -26,9 +26,20 @@ impl Posthouse {
         if found.kind.is_room() && !is_creator && self.router.room_of(caller) != Some(conversation) {
             return Err(Error::NotMember);
         }
+        self.update_conversation_by(caller, conversation, changes, Authority::Member).await
+    }
+
+    /// Changes attributes by a right that the gateway has decided on. Not for rooms.
+    pub async fn update_conversation_by(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        changes: Vec<AttributeChange>,
+        authority: Authority,
+    ) -> Result<AttributesChanged> {
         let (router, app, session) = (self.router.clone(), caller.app.id.clone(), caller.session);
         let (by, asked) = (caller.client.clone(), Arc::from(changes.as_slice()));
-        let change = AttributesChange { conversation, by: caller.client.clone(), changes };
+        let change = AttributesChange { conversation, by: caller.client.clone(), changes, authority };
         self.store
             .update_attributes(
                 &caller.app.id,

@@ -1,0 +1,38 @@
+//! A member removes messages for itself alone.
+
+use crate::error::Result;
+use crate::event::{Delivery, Event};
+use crate::id::{ConversationId, DeviceId};
+use crate::listing::Removal;
+use crate::port::store::AfterCommit;
+use crate::session::Caller;
+
+use super::{Posthouse, note_to};
+
+impl Posthouse {
+    /// Removes messages of one conversation for the caller, on all its devices; others still have them.
+    pub async fn remove_messages(
+        &self,
+        caller: &Caller,
+        conversation: ConversationId,
+        removal: Removal,
+        device: Option<&DeviceId>,
+    ) -> Result<()> {
+        let after = self.tell_own_devices(caller);
+        self.store.remove_messages(&caller.app.id, &caller.client, conversation, device, removal, after).await
+    }
+
+    /// Removes everything said until now in all conversations, and the whole list, for the caller.
+    pub async fn remove_everything(&self, caller: &Caller, device: Option<&DeviceId>) -> Result<()> {
+        let after = self.tell_own_devices(caller);
+        self.store.remove_everything(&caller.app.id, &caller.client, device, after).await
+    }
+
+    /// Tells the caller's devices that a note waits; the device that caused it skips it.
+    pub(super) fn tell_own_devices<T>(&self, caller: &Caller) -> AfterCommit<T> {
+        let router = self.router.clone();
+        let noted = note_to(&caller.app.id, caller.client.clone(), Event::Noted);
+        let noted = Delivery { except: Some(caller.session), ..noted };
+        Box::new(move |_| router.deliver(&noted))
+    }
+}
