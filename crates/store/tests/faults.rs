@@ -56,7 +56,7 @@ async fn say(store: &SqliteStore, id: ConversationId, words: impl AsRef<str>) ->
 
 async fn everything(store: &dyn Store, id: ConversationId) -> Vec<Message> {
     let query = posthouse_core::message::HistoryQuery { limit: 100_000, ..history(id, Direction::Forward) };
-    store.read_history(&app_id("app"), &client("jerry"), query).await.unwrap()
+    store.read_history(&app_id("app"), &client("jerry"), query).await.unwrap().messages
 }
 
 /// Every file and what is in it.

@@ -41,6 +41,8 @@ async fn twenty_thousand_messages_with_64_in_flight() {
             last_message_at: None,
             members: clients(&["tom", "jerry"]),
             muted_by: vec![],
+            owner: None,
+            admins: vec![],
         };
         let new = posthouse_core::port::store::NewConversation { id, conversation: new };
         store.create_conversation(&tenant, new, nothing()).await.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! For tests, for the test that kills the server, and for operators who doubt. It only reads.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 
 use posthouse_core::error::Result;
@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::SqliteStore;
 use super::open::{OpenError, open_for_reading};
-use super::rows::{KIND_RECALLED, Work, clients_of};
+use super::rows::{KIND_RECALLED, NOWHERE, Spot, Work, clients_of, spot_of};
 use super::shards::{FileKey, Shards, main_path};
 
 /// Compares every counter of the data directory `dir` with what a plain scan finds. Returns a line for
@@ -45,34 +45,61 @@ impl SqliteStore {
     }
 }
 
+/// A message as a plain scan finds it.
 struct Scanned {
+    id: i64,
+    at: i64,
     seq: i64,
+    ordinal: i64,
     sender: String,
+    shown: bool,
+    counted: bool,
     recalled: bool,
     mention_all: bool,
     mentions: Vec<String>,
 }
 
-fn audit_file(db: &Connection) -> rusqlite::Result<Vec<String>> {
+/// A conversation's own counters.
+struct Head {
+    last_seq: i64,
+    total: i64,
+    /// Id and time of the newest message of history.
+    newest: Option<Spot>,
+    newest_seq: i64,
+    said_at: i64,
+    touched_at: i64,
+    /// What lies up to here may be forgotten already.
+    cleared: Spot,
+}
+
+pub(super) fn audit_file(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut differences = Vec::new();
     let integrity: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if integrity != "ok" {
         differences.push(format!("integrity: {integrity}"));
     }
     let mut statement = db.prepare(
-        "SELECT c.id, h.last_seq, h.total, h.last_message, h.last_message_at, h.last_message_seq, c.kind \
+        "SELECT c.id, h.conversation IS NOT NULL, h.last_seq, h.total, h.last_message_at, h.last_message, \
+         h.last_message_seq, h.said_at, h.touched_at, h.cleared_at, h.cleared_id \
          FROM conversation c LEFT JOIN head h ON h.conversation = c.id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
-        let Some(last_seq) = row.get::<_, Option<i64>>(1)? else {
+        if !row.get::<_, bool>(1)? {
             differences.push(format!("conversation {id} has no head"));
             continue;
+        }
+        let head = Head {
+            last_seq: row.get(2)?,
+            total: row.get(3)?,
+            newest: Some(spot_of(row, 4)?).filter(|newest| *newest != NOWHERE),
+            newest_seq: row.get::<_, Option<i64>>(6)?.unwrap_or(0),
+            said_at: row.get(7)?,
+            touched_at: row.get(8)?,
+            cleared: spot_of(row, 9)?,
         };
-        let head =
-            (row.get::<_, Option<i64>>(3)?, row.get::<_, Option<i64>>(4)?, row.get::<_, Option<i64>>(5)?);
-        audit_conversation(db, id, last_seq, row.get(2)?, head, &mut differences)?;
+        audit_conversation(db, id, &head, &mut differences)?;
     }
     Ok(differences)
 }
@@ -80,98 +107,177 @@ fn audit_file(db: &Connection) -> rusqlite::Result<Vec<String>> {
 fn audit_conversation(
     db: &Connection,
     id: i64,
-    last_seq: i64,
-    total: i64,
-    head: (Option<i64>, Option<i64>, Option<i64>),
+    head: &Head,
+    differences: &mut Vec<String>,
+) -> rusqlite::Result<()> {
+    let messages = scan(db, id, head.cleared)?;
+    audit_places(db, id, head, &messages, differences)?;
+    let mut differ = |what: String| differences.push(format!("conversation {id}: {what}"));
+
+    // By place, as they were said; imports have none.
+    let mut said: Vec<&Scanned> = messages.iter().filter(|message| message.seq > 0).collect();
+    said.sort_by_key(|message| message.seq);
+    let mut before: Option<(i64, i64)> = None;
+    for message in said.iter().filter(|message| message.shown) {
+        if before.is_some_and(|before| before >= (message.at, message.id)) {
+            differ(format!("history and timeline differ at {}", message.seq));
+        }
+        before = Some((message.at, message.id));
+    }
+    let counted = i64::try_from(said.iter().filter(|message| message.counted).count()).unwrap_or(i64::MAX);
+    let mut number = if head.cleared == NOWHERE { 0 } else { head.total - counted };
+    let first = number;
+    for message in &said {
+        number += i64::from(message.counted);
+        if message.ordinal != number {
+            differ(format!("message {number} says it is another"));
+        }
+    }
+    if number != head.total {
+        differ(format!("the head counts {} messages, there are {counted} after {first}", head.total));
+    }
+    if messages.iter().any(|message| message.counted && !message.shown) {
+        differ("something counts that is not shown".to_owned());
+    }
+
+    let shown = messages.iter().filter(|message| message.shown);
+    let newest = shown.map(|message| (message.at, message.id)).max();
+    if newest != head.newest {
+        differ(format!("the head names {:?} as newest, it is {newest:?}", head.newest));
+    }
+    let newest_seq = said.iter().filter(|message| message.shown).map(|message| message.seq).max();
+    if newest_seq.is_some_and(|seq| seq != head.newest_seq) {
+        differ(format!("the head names place {} as newest, it is {newest_seq:?}", head.newest_seq));
+    }
+    let said_at = said.iter().map(|message| message.at).max();
+    if said_at.is_some_and(|at| at > head.said_at || at > head.touched_at) {
+        differ(format!("something was said at {said_at:?}, the head knows of {}", head.said_at));
+    }
+    audit_members(db, id, head, &messages, differences)
+}
+
+/// The messages after the watermark.
+fn scan(db: &Connection, id: i64, cleared: Spot) -> rusqlite::Result<Vec<Scanned>> {
+    db.prepare_cached(
+        "SELECT id, timestamp, seq, ordinal, sender, shown, counted, kind, mention_all, mentions FROM message \
+         WHERE conversation = ?1 AND (timestamp, id) > (?2, ?3) ORDER BY timestamp, id",
+    )?
+    .query_map((id, cleared.0, cleared.1), |row| {
+        let mentions = match row.get::<_, Option<String>>(9)? {
+            Some(text) => clients_of(&text, 9)?.iter().map(|client| client.as_str().to_owned()).collect(),
+            None => Vec::new(),
+        };
+        Ok(Scanned {
+            id: row.get(0)?,
+            at: row.get(1)?,
+            seq: row.get(2)?,
+            ordinal: row.get(3)?,
+            sender: row.get(4)?,
+            shown: row.get(5)?,
+            counted: row.get(6)?,
+            recalled: row.get::<_, i64>(7)? == KIND_RECALLED,
+            mention_all: row.get(8)?,
+            mentions,
+        })
+    })?
+    .collect()
+}
+
+/// Every place of the timeline is taken once, but for those of messages that are forgotten.
+fn audit_places(
+    db: &Connection,
+    id: i64,
+    head: &Head,
+    messages: &[Scanned],
     differences: &mut Vec<String>,
 ) -> rusqlite::Result<()> {
     let seqs: Vec<i64> = db
         .prepare_cached(
-            "SELECT seq FROM message WHERE conversation = ?1 UNION ALL SELECT seq FROM change WHERE conversation = ?1 AND seq > 0 \
-             ORDER BY seq",
+            "SELECT seq FROM message WHERE conversation = ?1 AND seq > 0 \
+             UNION ALL SELECT seq FROM change WHERE conversation = ?1 AND seq > 0 ORDER BY seq",
         )?
         .query_map([id], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    if !seqs.iter().copied().eq(1..=last_seq) {
-        differences.push(format!("conversation {id}: places up to {last_seq} are {seqs:?}"));
+    // Up to here places may be missing.
+    let forgotten = if head.cleared == NOWHERE {
+        0
+    } else {
+        let first = messages.iter().map(|message| message.seq).filter(|seq| *seq > 0).min();
+        first.map_or(head.last_seq, |first| first - 1)
+    };
+    let once = seqs.windows(2).all(|pair| pair[0] < pair[1]);
+    let after: Vec<i64> = seqs.iter().copied().filter(|seq| *seq > forgotten).collect();
+    if !once || !after.iter().copied().eq(forgotten + 1..=head.last_seq) {
+        differences.push(format!("conversation {id}: places up to {} are {seqs:?}", head.last_seq));
     }
-    let mut messages = Vec::new();
-    let mut newest = (None, None, None);
-    let mut statement = db.prepare_cached(
-        "SELECT id, seq, timestamp, ordinal, sender, kind, mention_all, mentions FROM message WHERE conversation = ?1 \
-         ORDER BY timestamp, id",
-    )?;
-    let mut rows = statement.query([id])?;
-    let mut number = 0;
-    while let Some(row) = rows.next()? {
-        number += 1;
-        let seq: i64 = row.get(1)?;
-        if newest.2.is_some_and(|before| before >= seq) {
-            differences.push(format!("conversation {id}: history and timeline differ at {seq}"));
-        }
-        if row.get::<_, i64>(3)? != number {
-            differences.push(format!("conversation {id}: message {number} says it is another"));
-        }
-        newest = (Some(row.get(0)?), Some(row.get(2)?), Some(seq));
-        let mentions = match row.get::<_, Option<String>>(7)? {
-            Some(text) => clients_of(&text, 7)?.iter().map(|client| client.as_str().to_owned()).collect(),
-            None => Vec::new(),
-        };
-        messages.push(Scanned {
-            seq,
-            sender: row.get(4)?,
-            recalled: row.get::<_, i64>(5)? == KIND_RECALLED,
-            mention_all: row.get(6)?,
-            mentions,
-        });
-    }
-    if number != total {
-        differences.push(format!("conversation {id}: the head counts {total} messages, there are {number}"));
-    }
-    if newest != head {
-        differences.push(format!("conversation {id}: the head names {head:?} as newest, it is {newest:?}"));
-    }
-    audit_members(db, id, total, &messages, differences)
+    Ok(())
+}
+
+/// What a member row says.
+struct Marked {
+    client: String,
+    sent: i64,
+    read_seq: i64,
+    read_total: i64,
+    read_own: i64,
+    cleared: Spot,
 }
 
 fn audit_members(
     db: &Connection,
     id: i64,
-    total: i64,
+    head: &Head,
     messages: &[Scanned],
     differences: &mut Vec<String>,
 ) -> rusqlite::Result<()> {
-    let mut recalled: HashMap<i64, &str> = HashMap::new();
-    for message in messages.iter().filter(|message| message.recalled) {
-        recalled.insert(message.seq, &message.sender);
-    }
-    let mut statement = db.prepare_cached(
-        "SELECT client, sent, read_seq, read_total, read_own FROM member WHERE conversation = ?1",
-    )?;
-    let mut rows = statement.query([id])?;
-    while let Some(row) = rows.next()? {
-        let client: String = row.get(0)?;
-        let (sent, read_seq): (i64, i64) = (row.get(1)?, row.get(2)?);
-        let (read_total, read_own): (i64, i64) = (row.get(3)?, row.get(4)?);
-        let taken_back =
-            recalled.iter().filter(|(seq, sender)| **seq > read_seq && **sender != client).count();
-        let counted =
-            (total - read_total) - (sent - read_own) - i64::try_from(taken_back).unwrap_or(i64::MAX);
-        let mut unread = messages
+    let members: Vec<Marked> = db
+        .prepare_cached(
+            "SELECT client, sent, read_seq, read_total, read_own, cleared_at, cleared_id FROM member \
+             WHERE conversation = ?1",
+        )?
+        .query_map([id], |row| {
+            Ok(Marked {
+                client: row.get(0)?,
+                sent: row.get(1)?,
+                read_seq: row.get(2)?,
+                read_total: row.get(3)?,
+                read_own: row.get(4)?,
+                cleared: spot_of(row, 5)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for member in members {
+        let client = &member.client;
+        let removed: HashSet<i64> = db
+            .prepare_cached("SELECT message FROM removed WHERE conversation = ?1 AND client = ?2")?
+            .query_map((id, client), |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let new: Vec<&Scanned> = messages
             .iter()
-            .filter(|message| message.seq > read_seq && message.sender != client && !message.recalled);
-        let scanned = i64::try_from(unread.clone().count()).unwrap_or(i64::MAX);
+            .filter(|message| message.seq > member.read_seq && message.sender != *client && message.counted)
+            .collect();
+        let unread: Vec<&&Scanned> =
+            new.iter().filter(|message| !message.recalled && !removed.contains(&message.id)).collect();
+        let gone = i64::try_from(new.len() - unread.len()).unwrap_or(i64::MAX);
+        let counted = (head.total - member.read_total) - (member.sent - member.read_own) - gone;
+        let scanned = i64::try_from(unread.len()).unwrap_or(i64::MAX);
         if counted != scanned {
             differences.push(format!(
                 "conversation {id}, {client}: {counted} unread by counters, {scanned} by scan"
             ));
         }
-        let called = unread.any(|message| message.mention_all || message.mentions.contains(&client));
+        if unread.iter().any(|message| (message.at, message.id) <= member.cleared) {
+            differences.push(format!("conversation {id}, {client}: something deleted is unread"));
+        }
+        let called = unread.iter().any(|message| message.mention_all || message.mentions.contains(client));
         let noted = db
             .prepare_cached(
-                "SELECT 1 FROM mention WHERE conversation = ?1 AND client IN (?2, '') AND seq > ?3 AND sender <> ?2",
+                "SELECT 1 FROM mention n WHERE n.conversation = ?1 AND n.client IN (?2, '') AND n.seq > ?3 \
+                 AND n.sender <> ?2 AND NOT EXISTS (SELECT 1 FROM message m JOIN removed r ON r.message = m.id \
+                 AND r.conversation = m.conversation AND r.client = ?2 \
+                 WHERE m.conversation = n.conversation AND m.seq > 0 AND m.seq = n.seq)",
             )?
-            .exists((id, &client, read_seq))?;
+            .exists((id, client, member.read_seq))?;
         if called != noted {
             differences
                 .push(format!("conversation {id}, {client}: mentioned by scan {called}, by notes {noted}"));

@@ -4,10 +4,12 @@ use async_trait::async_trait;
 use posthouse_core::app::Settings;
 use posthouse_core::attribute;
 use posthouse_core::conversation::{
-    AttributesChanged, Conversation, Created, Found, Kind, MemberSet, MembersChanged, change_time,
+    AttributesChanged, Authority, Conversation, ConversationDeleted, Created, DeleteConversation, Ended,
+    Found, GroupPage, Kind, MemberSet, MembersChanged, RoleChange, RoleChanged, change_time,
 };
 use posthouse_core::error::{Error, Result, StoreFault};
 use posthouse_core::id::{AppId, ClientId, ConversationId};
+use posthouse_core::message::Message;
 use posthouse_core::port::store::{
     AfterCommit, AttributesChange, Conversations, MemberChange, NewConversation, PAGE_BYTES_MAX,
     attributes_size,
@@ -18,21 +20,19 @@ use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::notes::{NOTE_JOINED, NOTE_LEFT, NewNote, note};
+use super::positions::forget_queue;
 use super::readers::Reader;
 use super::rows::{
     Failure, Place, Work, absent, changes_value, clients_text, conversation_columns, conversation_key,
-    conversation_row, int, is_member, kind_columns, load_members, member_count, members, message_columns,
-    message_of, object_of, place,
+    conversation_of, conversation_row, int, is_member, kind_columns, kind_of, load_members, member_count,
+    members, object_of, place, role_of,
 };
 use super::shards::FileKey;
 use super::timeline::{CHANGE_JOINED, CHANGE_LEFT, CHANGE_UPDATED, Entry, add_beginning, add_entry};
+use super::views::{member, newest_of_history};
 use super::writer::{Outcome, Request, Tx, Write};
-use super::{SqliteStore, UNKNOWN_APP};
-
-/// The kinds of `inbox` rows.
-pub(super) const INBOX_JOINED: i64 = 1;
-pub(super) const INBOX_LEFT: i64 = 2;
-pub(super) const INBOX_READ: i64 = 3;
+use super::{SqliteStore, UNKNOWN_APP, groups, removal};
 
 /// The most conversations one query looks at; see the port.
 const QUERY_ROWS_MAX: usize = 200_000;
@@ -140,13 +140,98 @@ impl Conversations for SqliteStore {
         let client = client.clone();
         self.write_to(conversation, Box::new(|_| ()), move |tx| {
             let place = place(tx.db, app, conversation, tx.now)?;
-            ensure_changeable_by(tx.db, &place, &client)?;
+            ensure_changeable_by(tx.db, &place, &client, Authority::Member)?;
             let changed = tx
                 .db
                 .prepare_cached("UPDATE member SET muted = ?3 WHERE conversation = ?1 AND client = ?2")?
                 .execute((conversation_key(conversation), client.as_str(), muted))?;
             place.kind.ensure_member(changed == 1)?;
             Ok(Outcome::Written(place.updated_at))
+        })
+        .await
+    }
+
+    async fn find_direct(
+        &self,
+        app: &AppId,
+        one: &ClientId,
+        other: &ClientId,
+    ) -> Result<Option<ConversationId>> {
+        let app = self.app_key(app).await?;
+        let set = MemberSet::of(&[one.clone(), other.clone()]);
+        self.read(move |reader| {
+            let Some(db) = reader.snapshot(FileKey::Main)? else { return Ok(None) };
+            let found = unique_of(&db, app, set)?;
+            Ok(found.filter(|(_, kind)| *kind == Kind::Direct).map(|(id, _)| id))
+        })
+        .await
+    }
+
+    async fn list_groups(
+        &self,
+        app: &AppId,
+        member: Option<&ClientId>,
+        skip: usize,
+        limit: usize,
+    ) -> Result<GroupPage> {
+        let app = self.app_key(app).await?;
+        let member = member.cloned();
+        // All groups of an app are many.
+        let lane = if member.is_none() { &self.searches } else { &self.readers };
+        self.read_on(lane, move |reader| match reader.snapshot(FileKey::Main)? {
+            Some(db) => groups::list(&db, app, member.as_ref(), skip, limit),
+            None => Ok(GroupPage { groups: Vec::new(), total: 0 }),
+        })
+        .await
+    }
+
+    async fn change_role(
+        &self,
+        app: &AppId,
+        conversation: ConversationId,
+        by: &ClientId,
+        authority: Authority,
+        change: RoleChange,
+        after: AfterCommit<RoleChanged>,
+    ) -> Result<RoleChanged> {
+        let app = self.app_key(app).await?;
+        let by = by.clone();
+        self.write_to(conversation, after, move |tx| {
+            let place = place(tx.db, app, conversation, tx.now)?;
+            groups::change_role(tx, app, &place, &by, authority, &change)
+        })
+        .await
+    }
+
+    async fn end_conversation(
+        &self,
+        app: &AppId,
+        conversation: ConversationId,
+        by: &ClientId,
+        authority: Authority,
+        after: AfterCommit<Ended>,
+    ) -> Result<Ended> {
+        let app = self.app_key(app).await?;
+        let by = by.clone();
+        self.write_to(conversation, after, move |tx| {
+            let place = place(tx.db, app, conversation, tx.now)?;
+            let mut found = load(tx.db, app, conversation)?.ok_or_else(|| absent(conversation))?;
+            load_members(tx.db, &mut found)?;
+            removal::end(tx, app, &place, &by, authority, found)
+        })
+        .await
+    }
+
+    async fn delete_conversation(
+        &self,
+        app: &AppId,
+        delete: DeleteConversation,
+        after: AfterCommit<ConversationDeleted>,
+    ) -> Result<ConversationDeleted> {
+        let app = self.app_key(app).await?;
+        self.write_to(delete.conversation, after, move |tx| {
+            let place = place(tx.db, app, delete.conversation, tx.now)?;
+            removal::delete_conversation(tx, app, &place, &delete)
         })
         .await
     }
@@ -184,8 +269,8 @@ fn create(tx: &mut Tx<'_>, app: i64, new: NewConversation) -> Work<Outcome<Creat
     let (kind, until) = kind_columns(conversation.kind);
     tx.db
         .prepare_cached(
-            "INSERT INTO conversation (id, app, kind, until, created_at, updated_at, unique_set, creator, attributes) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO conversation (id, app, kind, until, created_at, updated_at, unique_set, creator, owner, \
+             attributes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute((
             conversation_key(id),
@@ -196,6 +281,7 @@ fn create(tx: &mut Tx<'_>, app: i64, new: NewConversation) -> Work<Outcome<Creat
             conversation.updated_at.0,
             conversation.unique.map(|set| set.0),
             conversation.creator.as_ref().map(ClientId::as_str),
+            conversation.owner.as_ref().map(ClientId::as_str),
             attributes_text(&conversation.attributes),
         ))?;
     tx.db.prepare_cached("INSERT INTO head (conversation) VALUES (?1)")?.execute([conversation_key(id)])?;
@@ -213,11 +299,72 @@ fn create(tx: &mut Tx<'_>, app: i64, new: NewConversation) -> Work<Outcome<Creat
                 .prepare_cached("UPDATE member SET muted = 1 WHERE conversation = ?1 AND client = ?2")?
                 .execute((conversation_key(id), client.as_str()))?;
         }
+        if conversation.admins.contains(client) {
+            tx.db
+                .prepare_cached("UPDATE member SET role = 1 WHERE conversation = ?1 AND client = ?2")?
+                .execute((conversation_key(id), client.as_str()))?;
+        }
         let by = conversation.creator.as_ref().unwrap_or(client);
-        note(tx.db, app, client, at, INBOX_JOINED, id, by)?;
+        note(tx.db, app, client, &NewNote::of(NOTE_JOINED, id, by, at))?;
     }
     let conversation = Conversation { id, ..conversation };
     Ok(Outcome::Written(Created { conversation, existing: false }))
+}
+
+/// The direct conversation of two clients (or of one with itself), and with it what was made if there
+/// was none. Only in `posthouse.db`.
+pub(super) fn find_or_make_direct(
+    tx: &mut Tx<'_>,
+    app: i64,
+    one: &ClientId,
+    other: &ClientId,
+    fresh: ConversationId,
+) -> Work<(ConversationId, Option<Conversation>)> {
+    let mut members = vec![one.clone()];
+    if other != one {
+        members.push(other.clone());
+    }
+    let set = MemberSet::of(&members);
+    match unique_of(tx.db, app, set)? {
+        Some((id, Kind::Direct)) => return Ok((id, None)),
+        // The unique conversation of one client is made as a group; it is what a client says to itself.
+        Some((id, _)) => {
+            let (kind, _) = kind_columns(Kind::Direct);
+            tx.db
+                .prepare_cached("UPDATE conversation SET kind = ?2 WHERE id = ?1")?
+                .execute((conversation_key(id), kind))?;
+            return Ok((id, None));
+        }
+        None => {}
+    }
+    let conversation = Conversation {
+        id: fresh,
+        kind: Kind::Direct,
+        creator: Some(one.clone()),
+        attributes: attribute::Attributes::new(),
+        unique: Some(set),
+        created_at: tx.now,
+        updated_at: tx.now,
+        last_message_at: None,
+        members,
+        muted_by: Vec::new(),
+        owner: Some(one.clone()),
+        admins: Vec::new(),
+    };
+    match create(tx, app, NewConversation { id: fresh, conversation })? {
+        Outcome::Written(Created { conversation, existing: false }) => {
+            Ok((conversation.id, Some(conversation)))
+        }
+        Outcome::Written(created) | Outcome::Unchanged(created) => Ok((created.conversation.id, None)),
+    }
+}
+
+/// The lasting conversation that is unique for a set of members.
+fn unique_of(db: &Connection, app: i64, set: MemberSet) -> Work<Option<(ConversationId, Kind)>> {
+    Ok(db
+        .prepare_cached("SELECT id, kind, until FROM conversation WHERE app = ?1 AND unique_set = ?2")?
+        .query_row((app, set.0), |row| Ok((conversation_of(row, 0)?, kind_of(row, 1)?)))
+        .optional()?)
 }
 
 fn living_unique(db: &Connection, app: i64, set: MemberSet, now: Timestamp) -> Work<Option<Conversation>> {
@@ -252,7 +399,7 @@ struct NewMember<'a> {
 fn insert_member(db: &Connection, id: ConversationId, new: &NewMember<'_>) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO member (conversation, client, app, joined, joined_at, read_seq, read_total, delivered_seq, \
-         unread_changed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?5)",
+         unread_changed_at, joined_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?5, ?6)",
     )?
     .execute((
         conversation_key(id),
@@ -266,36 +413,22 @@ fn insert_member(db: &Connection, id: ConversationId, new: &NewMember<'_>) -> ru
     Ok(())
 }
 
-/// Leaves a note in a client's inbox.
-fn note(
-    db: &Connection,
-    app: i64,
-    client: &ClientId,
-    at: Timestamp,
-    kind: i64,
-    conversation: ConversationId,
-    by: &ClientId,
-) -> rusqlite::Result<()> {
-    db.prepare_cached(
-        "INSERT INTO inbox (app, client, at, kind, conversation, by) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?
-    .execute((app, client.as_str(), at.0, kind, conversation_key(conversation), by.as_str()))?;
-    Ok(())
-}
-
 fn add(tx: &mut Tx<'_>, app: i64, change: &MemberChange, max: usize) -> Work<Outcome<MembersChanged>> {
     let id = change.conversation;
-    let place = changeable(tx, app, id, &change.by)?;
+    let place = changeable(tx, app, change)?;
     let mut present = members(tx.db, id)?;
     let alone = change.members.iter().all(|client| *client == change.by);
-    if !alone {
-        place.kind.ensure_member(present.contains(&change.by))?;
+    match change.authority {
+        Authority::Member if alone => {}
+        Authority::Member => place.kind.ensure_member(present.contains(&change.by))?,
+        Authority::Moderator | Authority::Owner | Authority::Server => ensure_right(tx.db, &place, change)?,
     }
     let added: Vec<ClientId> =
         change.members.iter().filter(|client| !present.contains(client)).cloned().collect();
     if added.is_empty() {
         return Ok(Outcome::Unchanged(unchanged(&place, change, present)));
     }
+    let max = change.members_max.map_or(max, |own| own.min(max));
     if present.len() + added.len() > max {
         return Err(Error::ConversationFull { max }.into());
     }
@@ -307,7 +440,7 @@ fn add(tx: &mut Tx<'_>, app: i64, change: &MemberChange, max: usize) -> Work<Out
         .query_row([conversation_key(id)], |row| row.get(0))?;
     for (client, joined) in added.iter().zip(first..) {
         insert_member(tx.db, id, &NewMember { app, client, joined, at, seq, total: place.total })?;
-        note(tx.db, app, client, at, INBOX_JOINED, id, &change.by)?;
+        note(tx.db, app, client, &NewNote::of(NOTE_JOINED, id, &change.by, at))?;
     }
     present.extend(added.iter().cloned());
     settle(tx.db, &place, at)?;
@@ -316,16 +449,22 @@ fn add(tx: &mut Tx<'_>, app: i64, change: &MemberChange, max: usize) -> Work<Out
 
 fn remove(tx: &mut Tx<'_>, app: i64, change: &MemberChange) -> Work<Outcome<MembersChanged>> {
     let id = change.conversation;
-    let place = changeable(tx, app, id, &change.by)?;
+    let place = changeable(tx, app, change)?;
     let mut present = members(tx.db, id)?;
     let alone = change.members.iter().all(|client| *client == change.by);
-    if !alone {
-        place.kind.ensure_member(present.contains(&change.by))?;
-    }
     let removed: Vec<ClientId> =
         change.members.iter().filter(|client| present.contains(client)).cloned().collect();
+    match change.authority {
+        // To leave is every member's right, and to leave twice no error.
+        Authority::Member | Authority::Moderator | Authority::Owner if alone => {}
+        Authority::Member => place.kind.ensure_member(present.contains(&change.by))?,
+        Authority::Moderator | Authority::Owner | Authority::Server => ensure_right(tx.db, &place, change)?,
+    }
     if removed.is_empty() {
         return Ok(Outcome::Unchanged(unchanged(&place, change, present)));
+    }
+    if matches!(change.authority, Authority::Moderator | Authority::Owner) {
+        ensure_owner_stays(tx.db, id, &removed)?;
     }
     let at = change_time(place.updated_at, tx.now);
     add_entry(tx.db, &place, &member_entry(CHANGE_LEFT, at, &change.by, &removed))?;
@@ -333,16 +472,30 @@ fn remove(tx: &mut Tx<'_>, app: i64, change: &MemberChange) -> Work<Outcome<Memb
         tx.db
             .prepare_cached("DELETE FROM member WHERE conversation = ?1 AND client = ?2")?
             .execute((conversation_key(id), client.as_str()))?;
-        note(tx.db, app, client, at, INBOX_LEFT, id, &change.by)?;
+        forget_queue(tx.db, app, client, id)?;
+        note(tx.db, app, client, &NewNote::of(NOTE_LEFT, id, &change.by, at))?;
     }
     present.retain(|client| !removed.contains(client));
     settle(tx.db, &place, at)?;
     Ok(Outcome::Written(changed(&place, change, removed, present, at)))
 }
 
-fn changeable(tx: &Tx<'_>, app: i64, id: ConversationId, by: &ClientId) -> Work<Place> {
-    let place = place(tx.db, app, id, tx.now)?;
-    ensure_changeable_by(tx.db, &place, by)?;
+fn ensure_right(db: &Connection, place: &Place, change: &MemberChange) -> Work<()> {
+    change.authority.ensure(place.kind, role_of(db, place.id, &change.by)?)?;
+    Ok(())
+}
+
+/// Where roles are kept, an owner hands its conversation on or ends it, and doesn't go.
+fn ensure_owner_stays(db: &Connection, id: ConversationId, removed: &[ClientId]) -> Work<()> {
+    match groups::owner_of(db, id)? {
+        Some(owner) if removed.contains(&owner) => Err(Error::IsOwner.into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn changeable(tx: &Tx<'_>, app: i64, change: &MemberChange) -> Work<Place> {
+    let place = place(tx.db, app, change.conversation, tx.now)?;
+    ensure_changeable_by(tx.db, &place, &change.by, change.authority)?;
     if !place.kind.stores_members() {
         return Err(Error::RoomIsOwnChoice.into());
     }
@@ -351,8 +504,8 @@ fn changeable(tx: &Tx<'_>, app: i64, id: ConversationId, by: &ClientId) -> Work<
 
 /// A stranger is told the same of a temporary conversation as of none at all, so it is not even told
 /// that this one can't be changed.
-fn ensure_changeable_by(db: &Connection, place: &Place, by: &ClientId) -> Work<()> {
-    if place.kind.is_temporary() {
+fn ensure_changeable_by(db: &Connection, place: &Place, by: &ClientId, authority: Authority) -> Work<()> {
+    if place.kind.is_temporary() && authority != Authority::Server {
         place.kind.ensure_member(is_member(db, place.id, by)?)?;
     }
     place.kind.ensure_changeable()?;
@@ -405,8 +558,10 @@ fn update(
 ) -> Work<Outcome<AttributesChanged>> {
     let id = change.conversation;
     let place = place(tx.db, app, id, tx.now)?;
-    ensure_changeable_by(tx.db, &place, &change.by)?;
-    if place.kind.stores_members() {
+    ensure_changeable_by(tx.db, &place, &change.by, change.authority)?;
+    if change.authority != Authority::Member {
+        change.authority.ensure(place.kind, role_of(tx.db, id, &change.by)?)?;
+    } else if place.kind.stores_members() {
         place.kind.ensure_member(is_member(tx.db, id, &change.by)?)?;
     }
     let text: String = tx
@@ -593,6 +748,7 @@ fn show(
     with_last_message: bool,
     mut conversation: Conversation,
 ) -> Work<Found> {
+    let now = reader.now();
     let Some(db) = reader.snapshot(FileKey::of(conversation.id))? else {
         return Ok(Found { conversation, last_message: None });
     };
@@ -600,20 +756,35 @@ fn show(
         conversation = newer;
     }
     load_members(&db, &mut conversation)?;
-    let may_read = conversation.has_member(client)
-        || (conversation.kind == Kind::Room && rooms.contains(&conversation.id));
-    let last_message = if with_last_message && may_read {
-        db.prepare_cached(concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM head h JOIN message m ON m.id = h.last_message WHERE h.conversation = ?1"
-        ))?
-        .query_row([conversation_key(conversation.id)], message_of)
-        .optional()?
-    } else {
-        None
-    };
+    let last_message =
+        if with_last_message { last_message_for(&db, app, client, rooms, &conversation, now)? } else { None };
     Ok(Found { conversation, last_message })
+}
+
+/// The newest message of a conversation, if `client` may read it there.
+fn last_message_for(
+    db: &Connection,
+    app: i64,
+    client: &ClientId,
+    rooms: &[ConversationId],
+    conversation: &Conversation,
+    now: Timestamp,
+) -> Work<Option<Message>> {
+    let in_room = conversation.kind == Kind::Room && rooms.contains(&conversation.id);
+    if !conversation.has_member(client) && !in_room {
+        return Ok(None);
+    }
+    let place = match place(db, app, conversation.id, now) {
+        Ok(place) => place,
+        // Over, or gone, in the time since it was found.
+        Err(Failure::Refused(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let cleared = match member(db, place.id, client)? {
+        Some(member) => member.cleared(&place),
+        None => place.cleared,
+    };
+    newest_of_history(db, &place, client, cleared)
 }
 
 fn filter_needs_members(filter: &Filter) -> bool {

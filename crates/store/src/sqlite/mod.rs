@@ -6,15 +6,24 @@
 
 pub(crate) mod apps;
 pub(crate) mod audit;
+mod clients;
 mod conversations;
+mod groups;
+mod history;
 mod inbox;
+mod listing;
+mod marks;
+mod notes;
 pub(crate) mod open;
+mod positions;
 mod queue;
 mod readers;
+mod removal;
 mod rows;
 mod shards;
 mod timeline;
 mod upkeep;
+mod views;
 mod writer;
 
 use std::collections::HashMap;
@@ -46,6 +55,8 @@ pub struct SqliteStore {
     /// Queries that may take long, on a thread of their own.
     searches: Arc<Queue<Read>>,
     app_keys: RwLock<HashMap<AppId, i64>>,
+    /// How far devices have got, as far as it isn't written yet.
+    positions: positions::Positions,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store is open: two servers on one directory would each believe that they
     /// are the one writer.
@@ -97,6 +108,7 @@ impl SqliteStore {
             readers: Arc::clone(&readers),
             searches: Arc::clone(&searches),
             app_keys: RwLock::default(),
+            positions: positions::Positions::default(),
             threads: Mutex::default(),
             _lock: lock,
         };
@@ -227,7 +239,16 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection, posthouse_core::time::Timestamp) -> Work<T> + Send + 'static,
     {
-        self.read(move |reader| {
+        self.read_from_on(&self.readers, conversation, work).await
+    }
+
+    /// Reads from the file of `conversation` on the threads of `lane`.
+    async fn read_from_on<T, F>(&self, lane: &Queue<Read>, conversation: ConversationId, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, posthouse_core::time::Timestamp) -> Work<T> + Send + 'static,
+    {
+        self.read_on(lane, move |reader| {
             let now = reader.now();
             match reader.snapshot(FileKey::of(conversation))? {
                 Some(snapshot) => work(&snapshot, now),
@@ -320,7 +341,11 @@ fn lock(dir: &Path) -> std::result::Result<File, OpenError> {
 
 /// No id is given twice, and the time of cursors doesn't go back, also when the clock is behind.
 fn advance_ids(db: &Connection, options: &OpenOptions) -> rusqlite::Result<()> {
-    let newest: Option<i64> = db.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
+    let newest: Option<i64> = db.query_row(
+        "SELECT max(coalesce((SELECT max(id) FROM message), 0), coalesce((SELECT max(cleared_id) FROM head), 0))",
+        [],
+        |row| row.get(0),
+    )?;
     if let Some(id) = newest.and_then(|id| u64::try_from(id).ok()).and_then(MessageId::from_u64) {
         options.ids.advance_past(id);
     }

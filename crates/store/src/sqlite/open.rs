@@ -149,19 +149,21 @@ pub(super) enum Schema {
 }
 
 impl Schema {
-    fn migrations(self) -> [Option<(&'static str, &'static str)>; 2] {
-        let timeline = Some(("V1__timeline", include_str!("../migrations/V1__timeline.sql")));
-        let app = Some(("V2__app", include_str!("../migrations/V2__app.sql")));
+    fn migrations(self) -> &'static [(&'static str, &'static str)] {
+        const TIMELINE: (&str, &str) = ("V1__timeline", include_str!("../migrations/V1__timeline.sql"));
+        const APP: (&str, &str) = ("V2__app", include_str!("../migrations/V2__app.sql"));
+        const VIEWS: (&str, &str) = ("V3__views", include_str!("../migrations/V3__views.sql"));
+        const CLIENTS: (&str, &str) = ("V4__clients", include_str!("../migrations/V4__clients.sql"));
         match self {
-            Self::Main => [timeline, app],
-            Self::Bucket => [timeline, None],
+            Self::Main => &[TIMELINE, APP, VIEWS, CLIENTS],
+            Self::Bucket => &[TIMELINE, VIEWS],
         }
     }
 
     fn version(self) -> u32 {
         match self {
-            Self::Main => 2,
-            Self::Bucket => 1,
+            Self::Main => 4,
+            Self::Bucket => 3,
         }
     }
 }
@@ -330,7 +332,7 @@ fn migrate(db: &mut Connection, file: &Path, schema: Schema) -> Result<(), OpenE
     }
     let migration = |source| OpenError::Migration { file: file.to_owned(), source: Box::new(source) };
     let mut steps = Vec::new();
-    for (name, sql) in schema.migrations().into_iter().flatten() {
+    for (name, sql) in schema.migrations() {
         steps.push(Migration::unapplied(name, sql).map_err(migration)?);
     }
     db.pragma_update(None, "application_id", APPLICATION_ID).map_err(sqlite)?;
@@ -370,4 +372,55 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Two messages, the first of them recalled, as the first versions of the schema kept them.
+    const BEFORE: &str = "
+        INSERT INTO conversation (id, app, kind, created_at, updated_at, creator, attributes)
+        VALUES (7, 1, 2, 1000, 1000, 'tom', '{}');
+        INSERT INTO head (conversation, last_seq, total, last_message, last_message_at, last_message_seq, patched_at)
+        VALUES (7, 3, 2, 12, 1002, 2, 1003);
+        INSERT INTO member (conversation, client, app, joined, joined_at, sent) VALUES (7, 'tom', 1, 0, 1000, 2);
+        INSERT INTO member (conversation, client, app, joined, joined_at) VALUES (7, 'jerry', 1, 1, 1000);
+        INSERT INTO message (id, conversation, seq, timestamp, ordinal, sender, kind, patched_at, patched_seq, schema, payload)
+        VALUES (11, 7, 1, 1001, 1, 'tom', 7, 1003, 3, 1, x'00'), (12, 7, 2, 1002, 2, 'tom', 1, NULL, NULL, 1, x'01');
+        INSERT INTO change (conversation, seq, kind, at, by, message) VALUES (7, 3, 2, 1003, 'tom', 11);
+        INSERT INTO inbox (app, client, at, kind, conversation, by) VALUES (1, 'jerry', 1000, 1, 7, 'tom');";
+
+    #[test]
+    fn what_older_versions_wrote_is_kept() {
+        for (schema, steps) in [(Schema::Main, 2), (Schema::Bucket, 1)] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("old.db");
+            let mut db = Connection::open(&file).unwrap();
+            let old: Vec<Migration> = schema
+                .migrations()
+                .iter()
+                .take(steps)
+                .map(|(name, sql)| Migration::unapplied(name, sql).unwrap())
+                .collect();
+            Runner::new(&old).set_grouped(true).run(&mut db).unwrap();
+            db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            db.pragma_update(None, "user_version", i64::try_from(old.len()).unwrap()).unwrap();
+            db.execute_batch(BEFORE).unwrap();
+            drop(db);
+
+            let db = open_for_writing(&file, schema, Role::Writer).unwrap();
+            let told = |sql: &str| -> String { db.query_row(sql, [], |row| row.get(0)).unwrap() };
+            assert_eq!(
+                told("SELECT group_concat(id || ' ' || edits || ' ' || patched_by, ',') FROM message"),
+                "11 0 tom"
+            );
+            assert_eq!(told("SELECT group_concat(shown || counted || origin) FROM message"), "110,110");
+            assert_eq!(told("SELECT said_at || ' ' || touched_at FROM head"), "1002 1003");
+            assert_eq!(told("SELECT owner FROM conversation"), "tom");
+            assert_eq!(told("SELECT client || ' ' || kind FROM inbox"), "jerry 1");
+            assert_eq!(super::super::audit::audit_file(&db).unwrap(), Vec::<String>::new());
+        }
+    }
 }

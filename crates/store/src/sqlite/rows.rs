@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthouse_core::attribute::{AttributeChange, Attributes, Operation};
-use posthouse_core::conversation::{Conversation, Kind, MemberSet};
+use posthouse_core::conversation::{Conversation, Kind, MemberSet, Role};
 use posthouse_core::error::{Error, StoreFault};
 use posthouse_core::id::{ClientId, ConversationId, MessageId, Seq};
-use posthouse_core::message::{Body, BodyKind, Mentions, Message, Payload, Position, SchemaTag};
+use posthouse_core::message::{Body, BodyKind, Mentions, Message, Origin, Payload, Position, SchemaTag};
 use posthouse_core::time::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row};
@@ -104,6 +104,8 @@ pub(super) fn body_kind_columns(kind: BodyKind) -> (i64, i64) {
         BodyKind::Recalled => (KIND_RECALLED, 0),
         BodyKind::Custom(number) => (8, i64::from(number)),
         BodyKind::Untyped => (9, 0),
+        BodyKind::Combined => (10, 0),
+        BodyKind::Command => (11, 0),
     }
 }
 
@@ -118,8 +120,28 @@ fn body_kind(code: i64, custom: i64) -> Option<BodyKind> {
         KIND_RECALLED => BodyKind::Recalled,
         8 => BodyKind::Custom(i32::try_from(custom).ok()?),
         9 => BodyKind::Untyped,
+        10 => BodyKind::Combined,
+        11 => BodyKind::Command,
         _ => return None,
     })
+}
+
+/// Who handed a message over, as its number.
+pub(super) fn origin_column(origin: Origin) -> i64 {
+    match origin {
+        Origin::Client => 0,
+        Origin::Server => 1,
+        Origin::Import => 2,
+    }
+}
+
+fn origin_of(row: &Row<'_>, at: usize) -> rusqlite::Result<Origin> {
+    match row.get(at)? {
+        0 => Ok(Origin::Client),
+        1 => Ok(Origin::Server),
+        2 => Ok(Origin::Import),
+        code => Err(unreadable(at, format!("origin {code}"))),
+    }
 }
 
 /// A conversation's kind as (code, until).
@@ -145,6 +167,14 @@ pub(super) fn kind_of(row: &Row<'_>, at: usize) -> rusqlite::Result<Kind> {
 
 pub(super) fn client_of(row: &Row<'_>, at: usize) -> rusqlite::Result<ClientId> {
     ClientId::parse(row.get_ref(at)?.as_str()?).map_err(|error| unreadable(at, error.to_string()))
+}
+
+/// A client in a column that may be empty.
+pub(super) fn maybe_client_of(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<ClientId>> {
+    match row.get_ref(at)?.as_str_or_null()? {
+        Some(_) => client_of(row, at).map(Some),
+        None => Ok(None),
+    }
 }
 
 pub(super) fn conversation_of(row: &Row<'_>, at: usize) -> rusqlite::Result<ConversationId> {
@@ -198,13 +228,13 @@ pub(super) fn object_of(text: &str, at: usize) -> rusqlite::Result<Attributes> {
 macro_rules! message_columns {
     () => {
         "m.id, m.conversation, m.seq, m.timestamp, m.sender, m.kind, m.custom, m.schema, m.payload, m.summary, \
-         m.mention_all, m.mentions, m.receipt, m.patched_at, m.delivered_at, m.read_at"
+         m.mention_all, m.mentions, m.receipt, m.patched_at, m.delivered_at, m.read_at, m.origin, m.edits, m.patched_by"
     };
 }
 pub(super) use message_columns;
 
 /// How many columns [`message_columns`] names.
-pub(super) const MESSAGE_COLUMNS: usize = 16;
+pub(super) const MESSAGE_COLUMNS: usize = 19;
 
 pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
     let kind =
@@ -232,7 +262,28 @@ pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
         patched_at: maybe_time_of(row, 13)?,
         delivered_at: maybe_time_of(row, 14)?,
         read_at: maybe_time_of(row, 15)?,
+        origin: origin_of(row, 16)?,
+        edits: row.get(17)?,
+        patched_by: maybe_client_of(row, 18)?,
     })
+}
+
+/// A place in history as SQLite compares it: a time, and among messages of that time an id.
+pub(super) type Spot = (i64, i64);
+
+/// The spot before everything.
+pub(super) const NOWHERE: Spot = (i64::MIN, 0);
+
+/// The spot in the columns `at` (time) and `at + 1` (id); [`NOWHERE`] if they are empty.
+pub(super) fn spot_of(row: &Row<'_>, at: usize) -> rusqlite::Result<Spot> {
+    Ok(match (row.get::<_, Option<i64>>(at)?, row.get::<_, Option<i64>>(at + 1)?) {
+        (Some(time), Some(id)) => (time, id),
+        _ => NOWHERE,
+    })
+}
+
+pub(super) fn spot(position: Position) -> Spot {
+    (position.timestamp.0, message_key(position.id))
 }
 
 /// A conversation's fast-changing side: what most transactions decide by.
@@ -242,10 +293,16 @@ pub(super) struct Place {
     pub(super) kind: Kind,
     pub(super) updated_at: Timestamp,
     pub(super) last_seq: u64,
-    /// Messages so far, recalled ones among them.
+    /// Messages so far that count as unread, recalled ones among them.
     pub(super) total: u64,
+    /// The newest message of history.
     pub(super) newest: Option<Position>,
+    /// The newest place in the timeline that has a message of history, deleted ones among them.
     pub(super) newest_seq: u64,
+    /// The time of the newest message in the timeline, part of history or not, deleted or not.
+    pub(super) said_at: Timestamp,
+    /// Up to here everything is deleted for everybody.
+    pub(super) cleared: Spot,
     pub(super) unread_at: Timestamp,
     pub(super) patched_at: Timestamp,
 }
@@ -255,7 +312,7 @@ pub(super) fn place(db: &Connection, app: i64, id: ConversationId, now: Timestam
     let found = db
         .prepare_cached(
             "SELECT c.kind, c.until, c.updated_at, h.last_seq, h.total, h.last_message, h.last_message_at, \
-             h.last_message_seq, h.unread_at, h.patched_at \
+             h.last_message_seq, h.unread_at, h.patched_at, h.said_at, h.cleared_at, h.cleared_id \
              FROM conversation c JOIN head h ON h.conversation = c.id WHERE c.id = ?1 AND c.app = ?2",
         )?
         .query_row((conversation_key(id), app), |row| {
@@ -273,6 +330,8 @@ pub(super) fn place(db: &Connection, app: i64, id: ConversationId, now: Timestam
                 newest_seq: uint(row.get::<_, Option<i64>>(7)?.unwrap_or(0)),
                 unread_at: time_of(row, 8)?,
                 patched_at: time_of(row, 9)?,
+                said_at: time_of(row, 10)?,
+                cleared: spot_of(row, 11)?,
             })
         })
         .optional()?;
@@ -289,21 +348,18 @@ pub(super) fn absent(id: ConversationId) -> Error {
 /// The columns that [`conversation_row`] reads, of `conversation c` and `head h`.
 macro_rules! conversation_columns {
     () => {
-        "c.id, c.kind, c.until, c.creator, c.attributes, c.unique_set, c.created_at, c.updated_at, h.last_message_at"
+        "c.id, c.kind, c.until, c.creator, c.attributes, c.unique_set, c.created_at, c.updated_at, h.last_message_at, \
+         c.owner"
     };
 }
 pub(super) use conversation_columns;
 
 /// A conversation without its members.
 pub(super) fn conversation_row(row: &Row<'_>) -> rusqlite::Result<Conversation> {
-    let creator = match row.get_ref(3)?.as_str_or_null()? {
-        Some(_) => Some(client_of(row, 3)?),
-        None => None,
-    };
     Ok(Conversation {
         id: conversation_of(row, 0)?,
         kind: kind_of(row, 1)?,
-        creator,
+        creator: maybe_client_of(row, 3)?,
         attributes: object_of(row.get_ref(4)?.as_str()?, 4)?,
         unique: row.get::<_, Option<[u8; 16]>>(5)?.map(MemberSet),
         created_at: time_of(row, 6)?,
@@ -311,20 +367,26 @@ pub(super) fn conversation_row(row: &Row<'_>) -> rusqlite::Result<Conversation> 
         last_message_at: maybe_time_of(row, 8)?,
         members: Vec::new(),
         muted_by: Vec::new(),
+        owner: maybe_client_of(row, 9)?,
+        admins: Vec::new(),
     })
 }
 
 /// Fills in the members of a conversation that was read without them.
 pub(super) fn load_members(db: &Connection, conversation: &mut Conversation) -> rusqlite::Result<()> {
     let mut statement =
-        db.prepare_cached("SELECT client, muted FROM member WHERE conversation = ?1 ORDER BY joined")?;
+        db.prepare_cached("SELECT client, muted, role FROM member WHERE conversation = ?1 ORDER BY joined")?;
     let mut rows = statement.query([conversation_key(conversation.id)])?;
     conversation.members.clear();
     conversation.muted_by.clear();
+    conversation.admins.clear();
     while let Some(row) = rows.next()? {
         let client = client_of(row, 0)?;
         if row.get(1)? {
             conversation.muted_by.push(client.clone());
+        }
+        if row.get(2)? {
+            conversation.admins.push(client.clone());
         }
         conversation.members.push(client);
     }
@@ -346,6 +408,26 @@ pub(super) fn member_count(db: &Connection, id: ConversationId) -> rusqlite::Res
 pub(super) fn is_member(db: &Connection, id: ConversationId, client: &ClientId) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM member WHERE conversation = ?1 AND client = ?2")?
         .exists((conversation_key(id), client.as_str()))
+}
+
+/// What `client` may do in a conversation; `None` for who is no member.
+pub(super) fn role_of(
+    db: &Connection,
+    id: ConversationId,
+    client: &ClientId,
+) -> rusqlite::Result<Option<Role>> {
+    db.prepare_cached(
+        "SELECT x.role, c.owner IS x.client FROM member x JOIN conversation c ON c.id = x.conversation \
+         WHERE x.conversation = ?1 AND x.client = ?2",
+    )?
+    .query_row((conversation_key(id), client.as_str()), |row| {
+        Ok(match (row.get(0)?, row.get(1)?) {
+            (_, true) => Role::Owner,
+            (true, false) => Role::Admin,
+            (false, false) => Role::Member,
+        })
+    })
+    .optional()
 }
 
 /// Attribute changes as JSON: `[[path, operation, operand], …]`.
@@ -390,6 +472,15 @@ pub(super) fn changes_of(value: &Value) -> Option<Vec<AttributeChange>> {
         .collect()
 }
 
+/// The changes and the new values in the `data` of an attribute change.
+pub(super) fn update_of(text: &str, at: usize) -> rusqlite::Result<(Vec<AttributeChange>, Attributes)> {
+    let wrong = || unreadable(at, "no attribute changes".to_owned());
+    let data: Value = serde_json::from_str(text).map_err(|_| wrong())?;
+    let changes = changes_of(&data["changes"]).ok_or_else(wrong)?;
+    let modified = data["modified"].as_object().cloned().ok_or_else(wrong)?;
+    Ok((changes, modified))
+}
+
 /// A stored value that this program can't have written.
 pub(super) fn unreadable(column: usize, what: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into())
@@ -429,6 +520,8 @@ mod tests {
             BodyKind::Recalled,
             BodyKind::Custom(i32::MIN),
             BodyKind::Untyped,
+            BodyKind::Combined,
+            BodyKind::Command,
         ];
         for kind in kinds {
             let (code, custom) = body_kind_columns(kind);

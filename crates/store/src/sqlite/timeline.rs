@@ -1,40 +1,43 @@
-//! Messages, marks and unread numbers.
+//! Messages: how they come into a timeline, and what becomes of them there.
 //!
-//! Unread is never counted by scanning messages. A head keeps how many messages a conversation has, a
-//! member row how many of them are the member's own, and both as they were when the member last read:
-//! unread = total − total@mark − (own − own@mark) − recalled messages of others after the mark.
+//! Reading them is in [`super::history`], marks are in [`super::marks`], deletions in
+//! [`super::removal`], and what is unread in [`super::views`].
 
 use async_trait::async_trait;
-use posthouse_core::error::{Error, Result};
+use posthouse_core::conversation::{Authority, Kind};
+use posthouse_core::error::{Error, Result, StoreFault};
 use posthouse_core::event::Patch;
-use posthouse_core::id::{AppId, ClientId, ConversationId, Seq};
-use posthouse_core::message::{Bound, Direction, HistoryQuery, Mentions, Message, PatchMessage};
-use posthouse_core::port::store::{AfterCommit, Appended, NewMessage, PAGE_BYTES_MAX, Patched, Timeline};
+use posthouse_core::id::{AppId, ClientId, ConversationId, DeviceId, MessageId, Seq};
+use posthouse_core::idgen::IdGen;
+use posthouse_core::listing::{Removal, Stretch};
+use posthouse_core::message::{History, HistoryQuery, Mentions, Message, Origin, PatchMessage};
+use posthouse_core::port::store::{AfterCommit, Appended, Destination, NewMessage, Patched, Timeline};
 use posthouse_core::receipt::{
-    Delivered, DeliveredMarked, MarkDelivered, MarkRead, MemberMarks, ReadMarked, Receipt, Unread,
+    Acknowledge, Acknowledged, DeliveredMarked, MarkDelivered, MarkRead, MemberMarks, ReadMarked, Unread,
 };
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::SqliteStore;
-use super::conversations::{INBOX_READ, is_pair};
+use super::conversations::find_or_make_direct;
 use super::rows::{
-    KIND_RECALLED, MESSAGE_COLUMNS, Place, Work, body_kind_columns, client_of, clients_text,
-    conversation_key, conversation_of, count, int, is_member, kind_of, maybe_time_of, members,
-    message_columns, message_id_of, message_key, message_of, place, time_of, uint,
+    MESSAGE_COLUMNS, Place, Spot, Work, body_kind_columns, client_of, clients_text, conversation_key,
+    conversation_of, count, int, is_member, kind_of, maybe_time_of, members, message_columns, message_key,
+    message_of, origin_column, place, role_of, spot, uint,
 };
+use super::shards::FileKey;
+use super::views::{member, unread};
 use super::writer::{Outcome, Tx};
+use super::{SqliteStore, UNKNOWN_APP, history, marks, removal};
 
 /// The kinds of `change` rows.
-const CHANGE_EDITED: i64 = 1;
-const CHANGE_RECALLED: i64 = 2;
+pub(super) const CHANGE_EDITED: i64 = 1;
+pub(super) const CHANGE_RECALLED: i64 = 2;
 pub(super) const CHANGE_JOINED: i64 = 3;
 pub(super) const CHANGE_LEFT: i64 = 4;
 pub(super) const CHANGE_UPDATED: i64 = 5;
 
-/// Messages that one mark stamps, the newest first; a client that has more waiting has been away so
-/// long that their senders no longer wait, and the one writer must not stand still for it.
-const RECEIPTS_PER_MARK_MAX: usize = 10_000;
+/// How many imported messages one millisecond has ids for.
+const IMPORTS_PER_MS: u64 = 1 << 15;
 
 /// Stands for everyone in `mention` rows; no client id is empty.
 const EVERYONE: &str = "";
@@ -48,7 +51,11 @@ impl Timeline for SqliteStore {
         after: AfterCommit<Appended>,
     ) -> Result<Appended> {
         let app = self.app_key(app).await?;
-        self.write_to(new.conversation, after, move |tx| append(tx, app, new)).await
+        let file_of = match &new.to {
+            Destination::Conversation(id) => *id,
+            Destination::Direct { fresh, .. } => *fresh,
+        };
+        self.write_to(file_of, after, move |tx| append(tx, app, new)).await
     }
 
     async fn patch_message(
@@ -63,20 +70,93 @@ impl Timeline for SqliteStore {
         self.write_to(patch.conversation, after, move |tx| apply_patch(tx, app, &by, patch)).await
     }
 
-    async fn read_history(
+    async fn read_history(&self, app: &AppId, reader: &ClientId, query: HistoryQuery) -> Result<History> {
+        let app = self.app_key(app).await?;
+        let reader = reader.clone();
+        let lane = if history::may_take_long(&query) { &self.searches } else { &self.readers };
+        self.read_from_on(lane, query.conversation, move |db, now| {
+            history::read(db, app, &reader, &query, now)
+        })
+        .await
+    }
+
+    async fn message(
+        &self,
+        app: &AppId,
+        reader: Option<&ClientId>,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Message> {
+        let app = self.app_key(app).await?;
+        let reader = reader.cloned();
+        self.read_from(conversation, move |db, now| {
+            let place = place(db, app, conversation, now)?;
+            history::one(db, &place, reader.as_ref(), id)
+        })
+        .await
+    }
+
+    async fn read_timeline(
         &self,
         app: &AppId,
         reader: &ClientId,
-        query: HistoryQuery,
-    ) -> Result<Vec<Message>> {
+        conversation: ConversationId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Stretch> {
         let app = self.app_key(app).await?;
         let reader = reader.clone();
-        self.read_from(query.conversation, move |db, now| {
-            let place = place(db, app, query.conversation, now)?;
-            if place.kind.stores_members() {
-                place.kind.ensure_member(is_member(db, place.id, &reader)?)?;
-            }
-            history(db, &query)
+        self.read_from(conversation, move |db, now| {
+            let place = place(db, app, conversation, now)?;
+            history::stretch(db, &place, &reader, after, limit)
+        })
+        .await
+    }
+
+    async fn acknowledge(
+        &self,
+        app: &AppId,
+        by: &ClientId,
+        acknowledge: Acknowledge,
+        after: AfterCommit<Acknowledged>,
+    ) -> Result<Acknowledged> {
+        let app = self.app_key(app).await?;
+        let by = by.clone();
+        self.write_to(acknowledge.conversation, after, move |tx| {
+            marks::acknowledge(tx, app, &by, acknowledge)
+        })
+        .await
+    }
+
+    async fn remove_messages(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        conversation: ConversationId,
+        device: Option<&DeviceId>,
+        removal: Removal,
+        after: AfterCommit<()>,
+    ) -> Result<()> {
+        let app = self.app_key(app).await?;
+        let (client, device) = (client.clone(), device.cloned());
+        self.write_to(conversation, after, move |tx| {
+            let place = place(tx.db, app, conversation, tx.now)?;
+            removal::remove(tx, app, &place, &client, device.as_ref(), removal)
+        })
+        .await
+    }
+
+    async fn remove_everything(
+        &self,
+        app: &AppId,
+        client: &ClientId,
+        device: Option<&DeviceId>,
+        after: AfterCommit<()>,
+    ) -> Result<()> {
+        let app = self.app_key(app).await?;
+        let (client, device) = (client.clone(), device.cloned());
+        self.write_file(FileKey::Main, after, move |tx| {
+            removal::remove_everything(tx, app, &client, device.as_ref())
         })
         .await
     }
@@ -90,7 +170,7 @@ impl Timeline for SqliteStore {
     ) -> Result<ReadMarked> {
         let app = self.app_key(app).await?;
         let reader = reader.clone();
-        self.write_to(mark.conversation, after, move |tx| read(tx, app, &reader, mark)).await
+        self.write_to(mark.conversation, after, move |tx| marks::read(tx, app, &reader, &mark)).await
     }
 
     async fn mark_delivered(
@@ -102,7 +182,7 @@ impl Timeline for SqliteStore {
     ) -> Result<DeliveredMarked> {
         let app = self.app_key(app).await?;
         let receiver = receiver.clone();
-        self.write_to(mark.conversation, after, move |tx| delivered(tx, app, &receiver, &mark)).await
+        self.write_to(mark.conversation, after, move |tx| marks::delivered(tx, app, &receiver, &mark)).await
     }
 
     async fn member_marks(
@@ -197,9 +277,10 @@ pub(super) fn add_entry(db: &Connection, place: &Place, entry: &Entry<'_>) -> ru
     let seq = place.last_seq + 1;
     insert_change(db, place.id, seq, entry)?;
     let moved = if entry.kind >= CHANGE_JOINED {
-        "UPDATE head SET last_seq = ?2, changed_at = max(changed_at, ?3) WHERE conversation = ?1"
+        "UPDATE head SET last_seq = ?2, changed_at = max(changed_at, ?3), touched_at = max(touched_at, ?3) \
+         WHERE conversation = ?1"
     } else {
-        "UPDATE head SET last_seq = ?2, patched_at = ?3 WHERE conversation = ?1"
+        "UPDATE head SET last_seq = ?2, patched_at = ?3, touched_at = max(touched_at, ?3) WHERE conversation = ?1"
     };
     db.prepare_cached(moved)?.execute((conversation_key(place.id), int(seq), entry.at.0))?;
     Ok(seq)
@@ -208,7 +289,7 @@ pub(super) fn add_entry(db: &Connection, place: &Place, entry: &Entry<'_>) -> ru
 /// Notes how a conversation began, at the place before all others.
 pub(super) fn add_beginning(db: &Connection, id: ConversationId, entry: &Entry<'_>) -> rusqlite::Result<()> {
     insert_change(db, id, 0, entry)?;
-    db.prepare_cached("UPDATE head SET changed_at = ?2 WHERE conversation = ?1")?
+    db.prepare_cached("UPDATE head SET changed_at = ?2, touched_at = ?2 WHERE conversation = ?1")?
         .execute((conversation_key(id), entry.at.0))?;
     Ok(())
 }
@@ -231,7 +312,14 @@ fn insert_change(db: &Connection, id: ConversationId, seq: u64, entry: &Entry<'_
 }
 
 fn append(tx: &mut Tx<'_>, app: i64, new: NewMessage) -> Work<Outcome<Appended>> {
-    let id = new.conversation;
+    let (id, created) = match &new.to {
+        Destination::Conversation(id) => (*id, None),
+        Destination::Direct { .. } if app == UNKNOWN_APP => {
+            tracing::error!("a message was to be said in an app that doesn't exist");
+            return Err(Error::from(StoreFault::Failed).into());
+        }
+        Destination::Direct { with, fresh } => find_or_make_direct(tx, app, &new.sender, with, *fresh)?,
+    };
     let place = place(tx.db, app, id, tx.now)?;
     // A retry is answered as its first try was, even if the sender has left in between.
     if let Some(token) = &new.token {
@@ -246,17 +334,164 @@ fn append(tx: &mut Tx<'_>, app: i64, new: NewMessage) -> Work<Outcome<Appended>>
             .optional()?;
         if let Some(message) = earlier {
             let members = members(tx.db, id)?;
-            return Ok(Outcome::Unchanged(Appended { message, kind: place.kind, members, duplicate: true }));
+            return Ok(Outcome::Unchanged(Appended {
+                message,
+                kind: place.kind,
+                members,
+                created: None,
+                duplicate: true,
+            }));
         }
     }
     let members = members(tx.db, id)?;
-    place.kind.may_post(members.contains(&new.sender))?;
+    if new.origin == Origin::Client {
+        place.kind.may_post(members.contains(&new.sender))?;
+        ensure_heard(tx.db, app, &place, &new.sender, &members)?;
+    }
+    let message = match new.imported_at {
+        Some(at) => import(tx, &place, new, at)?,
+        None => say(tx, &place, new, &members)?,
+    };
+    Ok(Outcome::Written(Appended { message, kind: place.kind, members, created, duplicate: false }))
+}
 
-    let timestamp = place.newest.map_or(tx.now, |newest| newest.timestamp.max(tx.now));
-    let message = Message {
-        id: tx.next_id(),
-        conversation: id,
-        seq: Seq(place.last_seq + 1),
+/// `Blocked` if the other one of a direct conversation doesn't want to hear the sender.
+fn ensure_heard(
+    db: &Connection,
+    app: i64,
+    place: &Place,
+    sender: &ClientId,
+    members: &[ClientId],
+) -> Work<()> {
+    if place.kind != Kind::Direct {
+        return Ok(());
+    }
+    let Some(other) = members.iter().find(|member| *member != sender) else { return Ok(()) };
+    let blocked = db
+        .prepare_cached("SELECT 1 FROM block WHERE app = ?1 AND owner = ?2 AND peer = ?3")?
+        .exists((app, other.as_str(), sender.as_str()))?;
+    if blocked { Err(Error::Blocked.into()) } else { Ok(()) }
+}
+
+/// Nothing that was ever said in the conversation lies after this.
+fn newest_ever(place: &Place) -> Spot {
+    let (newest_at, newest) = place.newest.map_or((0, 0), spot);
+    let (cleared_at, cleared) = place.cleared;
+    (place.said_at.0.max(newest_at).max(cleared_at), newest.max(cleared))
+}
+
+/// Everything in the conversation lies before this, and everything said from now on after it.
+pub(super) fn end_of_history(tx: &Tx<'_>, place: &Place) -> Spot {
+    let (at, id) = newest_ever(place);
+    (at, message_key(tx.next_id()).max(id))
+}
+
+/// Puts a message at the end of the timeline.
+fn say(tx: &Tx<'_>, place: &Place, new: NewMessage, members: &[ClientId]) -> Work<Message> {
+    let id = tx.next_id();
+    let before = newest_ever(place);
+    let mut timestamp = tx.now.max(Timestamp(before.0));
+    // Imports of this very millisecond have higher ids.
+    if (timestamp.0, message_key(id)) <= before {
+        timestamp = timestamp.plus_ms(1);
+    }
+    let (shown, counted) = (new.shown, new.shown && new.counted);
+    let token = new.token.clone();
+    let message = stamped(new, place.id, id, timestamp, Seq(place.last_seq + 1));
+    let total = place.total + u64::from(counted);
+    insert_message(
+        tx.db,
+        &message,
+        &Row { ordinal: total, shown, counted, token: token.as_ref().map(|token| token.as_str()) },
+    )?;
+    if shown {
+        let unread_at = if counted { place.unread_at.max(tx.cursor_time()) } else { place.unread_at };
+        tx.db
+            .prepare_cached(
+                "UPDATE head SET last_seq = ?2, total = ?3, last_message = ?4, last_message_at = ?5, \
+                 last_message_seq = ?2, unread_at = ?6, said_at = ?5, touched_at = max(touched_at, ?5) \
+                 WHERE conversation = ?1",
+            )?
+            .execute((
+                conversation_key(place.id),
+                int(message.seq.0),
+                int(total),
+                message_key(message.id),
+                timestamp.0,
+                unread_at.0,
+            ))?;
+    } else {
+        tx.db
+            .prepare_cached(
+                "UPDATE head SET last_seq = ?2, said_at = ?3, touched_at = max(touched_at, ?3) WHERE conversation = ?1",
+            )?
+            .execute((conversation_key(place.id), int(message.seq.0), timestamp.0))?;
+    }
+    if counted && place.kind.counts_unread() {
+        tx.db
+            .prepare_cached("UPDATE member SET sent = sent + 1 WHERE conversation = ?1 AND client = ?2")?
+            .execute((conversation_key(place.id), message.sender.as_str()))?;
+        add_mentions(tx.db, &message, &message.mentions, members)?;
+    }
+    Ok(message)
+}
+
+/// Puts a message at its place in history, outside the timeline.
+fn import(tx: &Tx<'_>, place: &Place, new: NewMessage, at: Timestamp) -> Work<Message> {
+    if at > tx.now {
+        return Err(Error::NotInThePast.into());
+    }
+    let shown = new.shown;
+    let token = new.token.clone();
+    let message = stamped(new, place.id, free_import_id(tx.db, at)?, at, Seq(0));
+    insert_message(
+        tx.db,
+        &message,
+        &Row { ordinal: 0, shown, counted: false, token: token.as_ref().map(|token| token.as_str()) },
+    )?;
+    let there = spot(message.position());
+    if shown && there > place.cleared && place.newest.is_none_or(|newest| there > spot(newest)) {
+        tx.db
+            .prepare_cached(
+                "UPDATE head SET last_message = ?2, last_message_at = ?3 WHERE conversation = ?1",
+            )?
+            .execute((conversation_key(place.id), there.1, there.0))?;
+    }
+    Ok(message)
+}
+
+/// An id for a message said elsewhere at `at`. Messages of one millisecond keep the order in which they
+/// are imported, as long as there is room behind the last one.
+fn free_import_id(db: &Connection, at: Timestamp) -> Work<MessageId> {
+    let first = IdGen::imported(at, 0);
+    let last = IdGen::imported(at, IMPORTS_PER_MS - 1);
+    let newest: Option<i64> = db
+        .prepare_cached("SELECT max(id) FROM message WHERE id BETWEEN ?1 AND ?2")?
+        .query_row((message_key(first), message_key(last)), |row| row.get(0))?;
+    let newest = newest.and_then(|newest| MessageId::from_u64(uint(newest)));
+    let mut id = newest.map_or(first, IdGen::when_taken);
+    let mut is_taken = db.prepare_cached("SELECT 1 FROM message WHERE id = ?1")?;
+    for _ in 0..IMPORTS_PER_MS {
+        if !is_taken.exists([message_key(id)])? {
+            return Ok(id);
+        }
+        id = IdGen::when_taken(id);
+    }
+    tracing::error!(at = at.0, "no more messages can be imported into this millisecond");
+    Err(Error::from(StoreFault::Failed).into())
+}
+
+fn stamped(
+    new: NewMessage,
+    conversation: ConversationId,
+    id: MessageId,
+    timestamp: Timestamp,
+    seq: Seq,
+) -> Message {
+    Message {
+        id,
+        conversation,
+        seq,
         timestamp,
         sender: new.sender,
         body: new.body,
@@ -265,55 +500,43 @@ fn append(tx: &mut Tx<'_>, app: i64, new: NewMessage) -> Work<Outcome<Appended>>
         patched_at: None,
         delivered_at: None,
         read_at: None,
-    };
-    insert_message(tx.db, &message, place.total + 1, new.token.as_ref().map(|token| token.as_str()))?;
-    tx.db
-        .prepare_cached(
-            "UPDATE head SET last_seq = ?2, total = ?3, last_message = ?4, last_message_at = ?5, \
-             last_message_seq = ?2, unread_at = ?6 WHERE conversation = ?1",
-        )?
-        .execute((
-            conversation_key(id),
-            int(message.seq.0),
-            int(place.total + 1),
-            message_key(message.id),
-            timestamp.0,
-            place.unread_at.max(tx.cursor_time()).0,
-        ))?;
-    if place.kind.counts_unread() {
-        tx.db
-            .prepare_cached("UPDATE member SET sent = sent + 1 WHERE conversation = ?1 AND client = ?2")?
-            .execute((conversation_key(id), message.sender.as_str()))?;
-        add_mentions(tx.db, &message, &message.mentions, &members)?;
+        origin: new.origin,
+        edits: 0,
+        patched_by: None,
     }
-    Ok(Outcome::Written(Appended { message, kind: place.kind, members, duplicate: false }))
 }
 
-fn insert_message(
-    db: &Connection,
-    message: &Message,
+/// What the table keeps of a message that the message itself doesn't say.
+struct Row<'a> {
     ordinal: u64,
-    token: Option<&str>,
-) -> rusqlite::Result<()> {
+    shown: bool,
+    counted: bool,
+    token: Option<&'a str>,
+}
+
+fn insert_message(db: &Connection, message: &Message, row: &Row<'_>) -> rusqlite::Result<()> {
     let (kind, custom) = body_kind_columns(message.body.kind);
     db.prepare_cached(
-        "INSERT INTO message (id, conversation, seq, timestamp, ordinal, sender, kind, custom, receipt, mention_all, \
-         mentions, token, summary, schema, payload) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        "INSERT INTO message (id, conversation, seq, timestamp, ordinal, sender, kind, custom, origin, shown, counted, \
+         receipt, mention_all, mentions, token, summary, schema, payload) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     )?
     .execute(rusqlite::params![
         message_key(message.id),
         conversation_key(message.conversation),
         int(message.seq.0),
         message.timestamp.0,
-        int(ordinal),
+        int(row.ordinal),
         message.sender.as_str(),
         kind,
         custom,
+        origin_column(message.origin),
+        row.shown,
+        row.counted,
         message.receipt,
         message.mentions.all,
         mentions_text(&message.mentions),
-        token,
+        row.token,
         message.body.summary.as_deref(),
         message.body.payload.schema.0,
         &message.body.payload.bytes[..],
@@ -362,42 +585,80 @@ fn remove_mentions(db: &Connection, message: &Message) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn apply_patch(tx: &mut Tx<'_>, app: i64, by: &ClientId, patch: PatchMessage) -> Work<Outcome<Patched>> {
-    let id = patch.conversation;
-    let place = place(tx.db, app, id, tx.now)?;
-    let members = members(tx.db, id)?;
-    if place.kind.stores_members() {
-        place.kind.ensure_member(members.contains(by))?;
-    }
-    let found = tx
-        .db
+/// A message that may be changed.
+struct Changeable {
+    message: Message,
+    counted: bool,
+}
+
+/// The message that a patch names, if it is there for everybody.
+fn find_changeable(db: &Connection, place: &Place, patch: &PatchMessage) -> Work<Changeable> {
+    let found = db
         .prepare_cached(concat!(
             "SELECT ",
             message_columns!(),
-            " FROM message m WHERE m.id = ?1 AND m.conversation = ?2"
+            ", m.counted FROM message m WHERE m.id = ?1 AND m.conversation = ?2 AND m.shown = 1 \
+             AND (m.timestamp, m.id) > (?3, ?4)"
         ))?
-        .query_row((message_key(patch.message), conversation_key(id)), message_of)
+        .query_row(
+            (message_key(patch.message), conversation_key(place.id), place.cleared.0, place.cleared.1),
+            |row| Ok(Changeable { message: message_of(row)?, counted: row.get(MESSAGE_COLUMNS)? }),
+        )
         .optional()?;
-    let message = found
-        .filter(|message| patch.timestamp.is_none_or(|believed| believed == message.timestamp))
-        .ok_or(Error::MessageNotFound)?;
+    let found =
+        found.filter(|found| patch.timestamp.is_none_or(|believed| believed == found.message.timestamp));
+    Ok(found.ok_or(Error::MessageNotFound)?)
+}
+
+/// `Err` unless `by` may change the message like this.
+fn ensure_may_patch(
+    db: &Connection,
+    place: &Place,
+    by: &ClientId,
+    message: &Message,
+    patch: &PatchMessage,
+) -> Work<()> {
     if message.sender != *by {
-        return Err(Error::NotSender.into());
+        let role = match patch.authority {
+            Authority::Member => return Err(Error::NotSender.into()),
+            Authority::Moderator | Authority::Owner => role_of(db, place.id, by)?,
+            Authority::Server => None,
+        };
+        patch.authority.ensure(place.kind, role).map_err(|_| Error::NotSender)?;
     }
     if message.is_recalled() {
         return Err(Error::AlreadyRecalled.into());
     }
+    if patch.not_before.is_some_and(|not_before| message.timestamp < not_before) {
+        return Err(Error::RecallTooLate.into());
+    }
+    match patch.edits_max {
+        Some(max) if !patch.is_recall() && message.edits >= max => Err(Error::TooManyEdits { max }.into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn apply_patch(tx: &mut Tx<'_>, app: i64, by: &ClientId, patch: PatchMessage) -> Work<Outcome<Patched>> {
+    let id = patch.conversation;
+    let place = place(tx.db, app, id, tx.now)?;
+    let members = members(tx.db, id)?;
+    if place.kind.stores_members() && patch.authority != Authority::Server {
+        place.kind.ensure_member(members.contains(by))?;
+    }
+    let Changeable { message, counted } = find_changeable(tx.db, &place, &patch)?;
+    ensure_may_patch(tx.db, &place, by, &message, &patch)?;
 
     let at = tx.patch_time(app, place.patched_at);
     let recall = patch.is_recall();
     let kind = if recall { CHANGE_RECALLED } else { CHANGE_EDITED };
+    let edits = message.edits + u32::from(!recall);
     let entry = Entry { kind, at, by, message: Some(message_key(message.id)), data: None };
     let seq = add_entry(tx.db, &place, &entry)?;
     let (body_kind, custom) = body_kind_columns(patch.body.kind);
     tx.db
         .prepare_cached(
             "UPDATE message SET kind = ?2, custom = ?3, schema = ?4, payload = ?5, summary = ?6, mention_all = ?7, \
-             mentions = ?8, patched_at = ?9, patched_seq = ?10 WHERE id = ?1",
+             mentions = ?8, patched_at = ?9, patched_seq = ?10, patched_by = ?11, edits = ?12 WHERE id = ?1",
         )?
         .execute((
             message_key(message.id),
@@ -410,8 +671,10 @@ fn apply_patch(tx: &mut Tx<'_>, app: i64, by: &ClientId, patch: PatchMessage) ->
             mentions_text(&patch.mentions),
             at.0,
             int(seq),
+            by.as_str(),
+            edits,
         ))?;
-    if place.kind.counts_unread() {
+    if counted && place.kind.counts_unread() {
         let calls_change = message.mentions != patch.mentions;
         if recall || calls_change {
             remove_mentions(tx.db, &message)?;
@@ -433,434 +696,27 @@ fn apply_patch(tx: &mut Tx<'_>, app: i64, by: &ClientId, patch: PatchMessage) ->
         mentions: patch.mentions,
         at,
         seq: Seq(seq),
+        by: by.clone(),
+        edits,
     };
     Ok(Outcome::Written(Patched { patch, members }))
 }
 
-/// Reads the stretch between two places, both included, in the order of the direction.
-fn history(db: &Connection, query: &HistoryQuery) -> Work<Vec<Message>> {
-    let (low, high) = match query.direction {
-        Direction::Backward => (query.end, query.start),
-        Direction::Forward => (query.start, query.end),
-    };
-    let low = low.map_or((i64::MIN, 0), lowest);
-    let high = high.map_or((i64::MAX, i64::MAX), highest);
-    let sql = match query.direction {
-        Direction::Backward => concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM message m INDEXED BY message_history WHERE m.conversation = ?1 AND (m.timestamp, m.id) >= (?2, ?3) \
-             AND (m.timestamp, m.id) <= (?4, ?5) AND (?6 IS NULL OR (m.kind = ?6 AND m.custom = ?7)) \
-             ORDER BY m.timestamp DESC, m.id DESC LIMIT ?8"
-        ),
-        Direction::Forward => concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM message m INDEXED BY message_history WHERE m.conversation = ?1 AND (m.timestamp, m.id) >= (?2, ?3) \
-             AND (m.timestamp, m.id) <= (?4, ?5) AND (?6 IS NULL OR (m.kind = ?6 AND m.custom = ?7)) \
-             ORDER BY m.timestamp, m.id LIMIT ?8"
-        ),
-    };
-    let (kind, custom) = match query.kind.map(body_kind_columns) {
-        Some((kind, custom)) => (Some(kind), custom),
-        None => (None, 0),
-    };
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query((
-        conversation_key(query.conversation),
-        low.0,
-        low.1,
-        high.0,
-        high.1,
+/// The patch that a message last got, of the conversation's `kind` and with its place in the timeline.
+pub(super) fn patch_of(message: Message, kind: Kind, seq: u64) -> Patch {
+    Patch {
+        conversation: message.conversation,
         kind,
-        custom,
-        count(query.limit),
-    ))?;
-    let mut messages = Vec::new();
-    let mut bytes = 0;
-    while let Some(row) = rows.next()? {
-        let message = message_of(row)?;
-        bytes += message.body.payload.bytes.len() + message.mentions.size();
-        if bytes > PAGE_BYTES_MAX && !messages.is_empty() {
-            break;
-        }
-        messages.push(message);
+        message: message.id,
+        timestamp: message.timestamp,
+        by: message.patched_by.unwrap_or_else(|| message.sender.clone()),
+        sender: message.sender,
+        body: message.body,
+        mentions: message.mentions,
+        at: message.patched_at.unwrap_or_default(),
+        seq: Seq(seq),
+        edits: message.edits,
     }
-    if query.direction == Direction::Backward {
-        messages.reverse();
-    }
-    Ok(messages)
-}
-
-/// The first (time, id) of a stretch that begins at `bound`.
-fn lowest(bound: Bound) -> (i64, i64) {
-    match (bound.id.map(message_key), bound.included) {
-        (Some(id), true) => (bound.timestamp.0, id),
-        (Some(id), false) => (bound.timestamp.0, id.saturating_add(1)),
-        (None, true) => (bound.timestamp.0, 0),
-        (None, false) => (bound.timestamp.0.saturating_add(1), 0),
-    }
-}
-
-/// The last (time, id) of a stretch that ends at `bound`.
-fn highest(bound: Bound) -> (i64, i64) {
-    match (bound.id.map(message_key), bound.included) {
-        (Some(id), true) => (bound.timestamp.0, id),
-        (Some(id), false) => (bound.timestamp.0, id.saturating_sub(1)),
-        (None, true) => (bound.timestamp.0, i64::MAX),
-        (None, false) => (bound.timestamp.0.saturating_sub(1), i64::MAX),
-    }
-}
-
-/// A member's counters and marks.
-#[derive(Clone, Copy)]
-struct Member {
-    sent: u64,
-    read_seq: u64,
-    read_total: u64,
-    read_own: u64,
-    read_at: Option<Timestamp>,
-    delivered_seq: u64,
-    delivered_at: Option<Timestamp>,
-}
-
-fn member(db: &Connection, id: ConversationId, client: &ClientId) -> Work<Option<Member>> {
-    Ok(db
-        .prepare_cached(
-            "SELECT sent, read_seq, read_total, read_own, read_at, delivered_seq, delivered_at \
-             FROM member WHERE conversation = ?1 AND client = ?2",
-        )?
-        .query_row((conversation_key(id), client.as_str()), |row| {
-            Ok(Member {
-                sent: uint(row.get(0)?),
-                read_seq: uint(row.get(1)?),
-                read_total: uint(row.get(2)?),
-                read_own: uint(row.get(3)?),
-                read_at: maybe_time_of(row, 4)?,
-                delivered_seq: uint(row.get(5)?),
-                delivered_at: maybe_time_of(row, 6)?,
-            })
-        })
-        .optional()?)
-}
-
-/// How far a mark reaches: the newest message it covers.
-#[derive(Clone, Copy)]
-struct Covered {
-    seq: u64,
-    /// Messages up to and with it.
-    ordinal: u64,
-    timestamp: Timestamp,
-    newest: bool,
-}
-
-/// The newest message at or before (`until`, `id`).
-fn covered(db: &Connection, place: &Place, until: Timestamp, id: i64) -> Work<Option<Covered>> {
-    Ok(db
-        .prepare_cached(
-            "SELECT seq, ordinal, timestamp FROM message INDEXED BY message_history \
-             WHERE conversation = ?1 AND (timestamp, id) <= (?2, ?3) ORDER BY timestamp DESC, id DESC LIMIT 1",
-        )?
-        .query_row((conversation_key(place.id), until.0, id), |row| {
-            let seq = uint(row.get(0)?);
-            Ok(Covered {
-                seq,
-                ordinal: uint(row.get(1)?),
-                timestamp: time_of(row, 2)?,
-                newest: seq == place.newest_seq,
-            })
-        })
-        .optional()?)
-}
-
-fn everything(place: &Place) -> Option<Covered> {
-    place.newest.map(|newest| Covered {
-        seq: place.newest_seq,
-        ordinal: place.total,
-        timestamp: newest.timestamp,
-        newest: true,
-    })
-}
-
-impl Covered {
-    /// The time up to which a mark says it has everything. Who has the newest message has everything
-    /// until now.
-    fn marked_at(&self, now: Timestamp, before: Option<Timestamp>) -> Timestamp {
-        let reached = if self.newest { self.timestamp.max(now) } else { self.timestamp };
-        before.map_or(reached, |before| before.max(reached))
-    }
-}
-
-/// A member's place, or why there is none.
-fn marking(tx: &Tx<'_>, app: i64, id: ConversationId, client: &ClientId) -> Work<(Place, Member)> {
-    let place = place(tx.db, app, id, tx.now)?;
-    if place.kind.is_room() {
-        return Err(Error::NotInRooms.into());
-    }
-    match member(tx.db, id, client)? {
-        Some(member) => Ok((place, member)),
-        None => {
-            place.kind.ensure_member(false)?;
-            Err(Error::NotMember.into())
-        }
-    }
-}
-
-fn read(tx: &mut Tx<'_>, app: i64, reader: &ClientId, mark: MarkRead) -> Work<Outcome<ReadMarked>> {
-    let id = mark.conversation;
-    let (place, mut member) = marking(tx, app, id, reader)?;
-    let covered = match mark.until {
-        None => everything(&place),
-        Some(until) => covered(tx.db, &place, until, mark.id.map_or(i64::MAX, message_key))?,
-    };
-    let covered = match covered {
-        Some(covered) if covered.seq > member.read_seq => covered,
-        Some(_) | None => {
-            // Nothing is written, but the reader's devices are told all the same: one of them asked
-            // because it believes that something is unread.
-            let unread = unread(tx.db, &place, &member, reader)?;
-            return Ok(Outcome::Written(ReadMarked { unread, receipts: Vec::new() }));
-        }
-    };
-
-    let read_own = own_until(tx.db, &place, &member, reader, &covered)?;
-    let at = tx.now.max(covered.timestamp);
-    let rows = receipts_between(tx.db, id, reader, member.read_seq, covered.seq)?;
-    let mut receipts: Vec<(ClientId, Receipt)> = Vec::new();
-    for row in rows.iter().filter(|row| row.read_at.is_none()) {
-        tx.db.prepare_cached("UPDATE message SET read_at = ?2 WHERE id = ?1")?.execute((row.id, at.0))?;
-        // The newest comes first.
-        if !receipts.iter().any(|(sender, _)| *sender == row.receipt.1) {
-            receipts.push((row.receipt.1.clone(), row.receipt(id, reader, at, true)));
-        }
-    }
-    if !receipts.is_empty() && !is_pair(tx.db, id)? {
-        receipts.clear();
-    }
-    keep_members(tx.db, id, &mut receipts)?;
-    for (sender, receipt) in &receipts {
-        tx.db
-            .prepare_cached(
-                "INSERT INTO inbox (app, client, at, kind, conversation, by, message) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute((
-                app,
-                sender.as_str(),
-                at.0,
-                INBOX_READ,
-                conversation_key(id),
-                reader.as_str(),
-                message_key(receipt.message),
-            ))?;
-    }
-    member.read_at = Some(covered.marked_at(tx.now, member.read_at));
-    (member.read_seq, member.read_total, member.read_own) = (covered.seq, covered.ordinal, read_own);
-    tx.db
-        .prepare_cached(
-            "UPDATE member SET read_seq = ?3, read_total = ?4, read_own = ?5, read_at = ?6, \
-             unread_changed_at = max(unread_changed_at, ?7) WHERE conversation = ?1 AND client = ?2",
-        )?
-        .execute((
-            conversation_key(id),
-            reader.as_str(),
-            int(member.read_seq),
-            int(member.read_total),
-            int(member.read_own),
-            member.read_at.map(|at| at.0),
-            tx.cursor_time().0,
-        ))?;
-    let unread = unread(tx.db, &place, &member, reader)?;
-    Ok(Outcome::Written(ReadMarked { unread, receipts }))
-}
-
-/// How many of the reader's own messages lie up to `covered`. Marks nearly always cover everything,
-/// which needs no counting; else the shorter side is counted.
-fn own_until(
-    db: &Connection,
-    place: &Place,
-    member: &Member,
-    reader: &ClientId,
-    covered: &Covered,
-) -> Work<u64> {
-    if covered.newest {
-        return Ok(member.sent);
-    }
-    let own = |after: u64, until: u64| -> rusqlite::Result<u64> {
-        db.prepare_cached(
-            "SELECT count(*) FROM message WHERE conversation = ?1 AND seq > ?2 AND seq <= ?3 AND sender = ?4",
-        )?
-        .query_row((conversation_key(place.id), int(after), int(until), reader.as_str()), |row| row.get(0))
-        .map(uint)
-    };
-    let since_mark = covered.ordinal.saturating_sub(member.read_total);
-    let to_the_end = place.total.saturating_sub(covered.ordinal);
-    Ok(if since_mark <= to_the_end {
-        member.read_own + own(member.read_seq, covered.seq)?
-    } else {
-        member.sent.saturating_sub(own(covered.seq, place.last_seq)?)
-    })
-}
-
-/// A message that asked for receipts.
-struct ReceiptRow {
-    id: i64,
-    receipt: (posthouse_core::id::MessageId, ClientId),
-    read_at: Option<Timestamp>,
-}
-
-impl ReceiptRow {
-    fn receipt(&self, conversation: ConversationId, by: &ClientId, at: Timestamp, read: bool) -> Receipt {
-        Receipt { conversation, message: self.receipt.0, by: by.clone(), at, read }
-    }
-}
-
-/// Others' messages that asked for receipts, after one place and up to another, newest first.
-fn receipts_between(
-    db: &Connection,
-    id: ConversationId,
-    client: &ClientId,
-    after: u64,
-    until: u64,
-) -> Work<Vec<ReceiptRow>> {
-    let rows = db
-        .prepare_cached(
-            "SELECT id, sender, read_at FROM message INDEXED BY message_receipt \
-             WHERE receipt = 1 AND conversation = ?1 AND seq > ?2 AND seq <= ?3 AND sender <> ?4 \
-             ORDER BY seq DESC LIMIT ?5",
-        )?
-        .query_map(
-            (conversation_key(id), int(after), int(until), client.as_str(), count(RECEIPTS_PER_MARK_MAX)),
-            |row| {
-                Ok(ReceiptRow {
-                    id: row.get(0)?,
-                    receipt: (message_id_of(row, 0)?, client_of(row, 1)?),
-                    read_at: maybe_time_of(row, 2)?,
-                })
-            },
-        )?
-        .collect::<rusqlite::Result<_>>()?;
-    Ok(rows)
-}
-
-fn delivered(
-    tx: &mut Tx<'_>,
-    app: i64,
-    receiver: &ClientId,
-    mark: &MarkDelivered,
-) -> Work<Outcome<DeliveredMarked>> {
-    let id = mark.conversation;
-    let (place, member) = marking(tx, app, id, receiver)?;
-    let covered = match &mark.until {
-        Delivered::Time(until) => covered(tx.db, &place, *until, i64::MAX)?,
-        Delivered::Message(message) => {
-            let timestamp = tx
-                .db
-                .prepare_cached("SELECT timestamp FROM message WHERE id = ?1 AND conversation = ?2")?
-                .query_row((message_key(*message), conversation_key(id)), |row| time_of(row, 0))
-                .optional()?;
-            match timestamp {
-                Some(timestamp) => covered(tx.db, &place, timestamp, message_key(*message))?,
-                // Transient messages are acknowledged too, and have no place.
-                None => None,
-            }
-        }
-    };
-    let covered = match covered {
-        Some(covered) if covered.seq > member.delivered_seq => covered,
-        Some(_) | None => return Ok(Outcome::Unchanged(Vec::new())),
-    };
-
-    let at = tx.now.max(covered.timestamp);
-    let mut rows = receipts_between(tx.db, id, receiver, member.delivered_seq, covered.seq)?;
-    rows.reverse();
-    for row in &rows {
-        tx.db
-            .prepare_cached("UPDATE message SET delivered_at = coalesce(delivered_at, ?2) WHERE id = ?1")?
-            .execute((row.id, at.0))?;
-    }
-    tx.db
-        .prepare_cached(
-            "UPDATE member SET delivered_seq = ?3, delivered_at = ?4 WHERE conversation = ?1 AND client = ?2",
-        )?
-        .execute((
-            conversation_key(id),
-            receiver.as_str(),
-            int(covered.seq),
-            covered.marked_at(tx.now, member.delivered_at).0,
-        ))?;
-    if rows.is_empty() || !is_pair(tx.db, id)? {
-        return Ok(Outcome::Written(Vec::new()));
-    }
-    let receipts = rows.iter().map(|row| (row.receipt.1.clone(), row.receipt(id, receiver, at, false)));
-    let mut receipts = receipts.collect();
-    keep_members(tx.db, id, &mut receipts)?;
-    Ok(Outcome::Written(receipts))
-}
-
-/// A sender who has left is told nothing more of the conversation.
-fn keep_members(db: &Connection, id: ConversationId, receipts: &mut Vec<(ClientId, Receipt)>) -> Work<()> {
-    // In conversations of two there is one other sender, so one answer serves nearly all.
-    let mut known: Vec<(ClientId, bool)> = Vec::new();
-    for (sender, _) in receipts.iter() {
-        if !known.iter().any(|(client, _)| client == sender) {
-            known.push((sender.clone(), is_member(db, id, sender)?));
-        }
-    }
-    receipts.retain(|(sender, _)| known.iter().any(|(client, member)| client == sender && *member));
-    Ok(())
-}
-
-/// What one member has not read, from counters.
-fn unread(db: &Connection, place: &Place, member: &Member, client: &ClientId) -> Work<Unread> {
-    let key = conversation_key(place.id);
-    let mut number = unread_upper(place.total, member);
-    if number > 0 {
-        let recalled: i64 = db
-            .prepare_cached(
-                "SELECT count(*) FROM message INDEXED BY message_recalled \
-                 WHERE kind = 7 AND conversation = ?1 AND seq > ?2 AND sender <> ?3",
-            )?
-            .query_row((key, int(member.read_seq), client.as_str()), |row| row.get(0))?;
-        number = number.saturating_sub(uint(recalled));
-    }
-    let mentioned = number > 0
-        && db
-            .prepare_cached(
-                "SELECT 1 FROM mention WHERE conversation = ?1 AND client IN (?2, '') AND seq > ?3 AND sender <> ?2 LIMIT 1",
-            )?
-            .exists((key, client.as_str(), int(member.read_seq)))?;
-    let last_message = if number > 0 {
-        db.prepare_cached(concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM message m INDEXED BY message_seq WHERE m.conversation = ?1 AND m.seq > ?2 AND m.sender <> ?3 \
-             AND m.kind <> ?4 ORDER BY m.seq DESC LIMIT 1"
-        ))?
-        .query_row((key, int(member.read_seq), client.as_str(), KIND_RECALLED), message_of)
-        .optional()?
-    } else {
-        match place.newest {
-            Some(newest) => db
-                .prepare_cached(concat!("SELECT ", message_columns!(), " FROM message m WHERE m.id = ?1"))?
-                .query_row([message_key(newest.id)], message_of)
-                .optional()?,
-            None => None,
-        }
-    };
-    Ok(Unread {
-        conversation: place.id,
-        kind: place.kind,
-        count: number,
-        mentioned,
-        last_message,
-        head: Seq(place.last_seq),
-    })
-}
-
-/// Others' messages after the mark, recalled ones among them.
-fn unread_upper(total: u64, member: &Member) -> u64 {
-    let since = total.saturating_sub(member.read_total);
-    since.saturating_sub(member.sent.saturating_sub(member.read_own))
 }
 
 /// What newest-first lists are sorted by.
@@ -925,21 +781,15 @@ fn patches_in(
          CROSS JOIN conversation c ON c.id = x.conversation \
          CROSS JOIN message m INDEXED BY message_patched ON m.conversation = x.conversation AND m.patched_at > ?3 \
          WHERE x.app = ?1 AND x.client = ?2 AND h.patched_at > ?3 AND (c.until IS NULL OR c.until > ?4) \
+         AND (h.cleared_at IS NULL OR (m.timestamp, m.id) > (h.cleared_at, h.cleared_id)) \
+         AND (x.cleared_at IS NULL OR (m.timestamp, m.id) > (x.cleared_at, x.cleared_id)) \
+         AND NOT EXISTS (SELECT 1 FROM removed r \
+         WHERE r.conversation = m.conversation AND r.client = ?2 AND r.message = m.id) \
          ORDER BY m.patched_at LIMIT ?5"
     ))?;
     let rows = statement.query_map((app, client.as_str(), since.0, now.0, count(limit)), |row| {
-        let message = message_of(row)?;
-        Ok(Patch {
-            conversation: message.conversation,
-            kind: kind_of(row, MESSAGE_COLUMNS + 1)?,
-            message: message.id,
-            timestamp: message.timestamp,
-            sender: message.sender,
-            body: message.body,
-            mentions: message.mentions,
-            at: message.patched_at.unwrap_or_default(),
-            seq: Seq(uint(row.get(MESSAGE_COLUMNS)?)),
-        })
+        let seq = uint(row.get(MESSAGE_COLUMNS)?);
+        Ok(patch_of(message_of(row)?, kind_of(row, MESSAGE_COLUMNS + 1)?, seq))
     })?;
     for patch in rows {
         found.push(patch?);

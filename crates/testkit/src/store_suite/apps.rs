@@ -1,8 +1,7 @@
 //! Tenants, and their isolation from each other.
 
 use posthouse_core::error::Error;
-use posthouse_core::message::{Direction, HistoryQuery, Mentions, PatchMessage};
-use posthouse_core::port::store::{AttributesChange, MemberChange};
+use posthouse_core::port::store::AttributesChange;
 use posthouse_core::query::{ConversationQuery, Filter, Scope};
 use posthouse_core::receipt::{Delivered, MarkDelivered, MarkRead};
 use posthouse_core::time::Timestamp;
@@ -67,43 +66,35 @@ pub async fn apps_find_nothing_of_each_other<E: Engine>(engine: E) {
             .message;
         scene.recall(&scene.say(id, "jerry", "oops").await).await;
         assert_eq!(store.conversation(&other, id).await.unwrap_err(), absent);
-        let query = HistoryQuery {
-            conversation: id,
-            direction: Direction::Backward,
-            start: None,
-            end: None,
-            kind: None,
-            limit: 10,
-        };
+        let query = HistoryQuery::newest(id, 10);
         assert_eq!(store.read_history(&other, &tom, query).await.unwrap_err(), absent);
         assert_eq!(
             store.append_message(&other, message(id, "tom", "x"), nothing()).await.unwrap_err(),
             absent
         );
-        let patch = PatchMessage {
-            conversation: id,
-            message: said.id,
-            timestamp: None,
-            body: recalled(),
-            mentions: Mentions::default(),
-        };
+        let patch = patch(&said, recalled(), Mentions::default());
         assert_eq!(
             store.patch_message(&other, &client("jerry"), patch, nothing()).await.unwrap_err(),
             absent
         );
-        let mark = MarkRead { conversation: id, until: None, id: None };
+        let mark = MarkRead { conversation: id, until: None, id: None, device: None };
         assert_eq!(store.mark_read(&other, &tom, mark, nothing()).await.unwrap_err(), absent);
         let mark = MarkDelivered { conversation: id, until: Delivered::Message(said.id) };
         assert_eq!(store.mark_delivered(&other, &tom, mark, nothing()).await.unwrap_err(), absent);
         assert_eq!(store.member_marks(&other, &tom, id).await.unwrap_err(), absent);
         assert_eq!(store.set_muted(&other, id, &tom, true).await.unwrap_err(), absent);
-        let change = MemberChange { conversation: id, by: tom.clone(), members: clients(&["spike"]) };
+        let change = member_change(id, "tom", &["spike"]);
         assert_eq!(
             store.add_members(&other, change.clone(), &scene.settings, nothing()).await.unwrap_err(),
             absent
         );
         assert_eq!(store.remove_members(&other, change, nothing()).await.unwrap_err(), absent);
-        let change = AttributesChange { conversation: id, by: tom.clone(), changes: vec![] };
+        let change = AttributesChange {
+            conversation: id,
+            by: tom.clone(),
+            changes: vec![],
+            authority: Authority::Member,
+        };
         assert_eq!(
             store.update_attributes(&other, change, &scene.settings, nothing()).await.unwrap_err(),
             absent

@@ -93,8 +93,7 @@ pub async fn members_come_in_order_and_only_once<E: Engine>(engine: E) {
     let scene = Scene::new(engine).await;
     let id = scene.group(&["tom", "jerry"]).await;
     let before = scene.conversation(id).await.updated_at;
-    let change =
-        MemberChange { conversation: id, by: client("tom"), members: clients(&["spike", "jerry", "anna"]) };
+    let change = member_change(id, "tom", &["spike", "jerry", "anna"]);
     let (after, heard) = listener();
     let added = scene.store().add_members(&scene.app, change, &scene.settings, after).await.unwrap();
     assert_eq!(added.settled, clients(&["spike", "jerry", "anna"]));
@@ -200,6 +199,7 @@ pub async fn attributes_change_all_or_nothing<E: Engine>(engine: E) {
         conversation: id,
         by: client(by),
         changes,
+        authority: Authority::Member,
     };
     let (after, heard) = listener();
     let asked = change("tom", vec![set("name", json!("n")), set("attr.x", json!(1))]);
@@ -261,8 +261,12 @@ pub async fn rooms_store_no_members<E: Engine>(engine: E) {
     assert_eq!(scene.conversation(room).await.members, []);
     assert_eq!(scene.add(room, "tom", &["tom"]).await, Err(Error::RoomIsOwnChoice));
     assert_eq!(scene.remove(room, "tom", &["tom"]).await, Err(Error::RoomIsOwnChoice));
-    let asked =
-        AttributesChange { conversation: room, by: client("tom"), changes: vec![set("name", json!("r"))] };
+    let asked = AttributesChange {
+        conversation: room,
+        by: client("tom"),
+        changes: vec![set("name", json!("r"))],
+        authority: Authority::Member,
+    };
     let changed =
         scene.store().update_attributes(&scene.app, asked, &scene.settings, nothing()).await.unwrap();
     assert_eq!((changed.kind, changed.members), (Kind::Room, vec![]));
@@ -273,8 +277,12 @@ pub async fn temporary_conversations_are_fixed<E: Engine>(engine: E) {
     let id = scene.temporary(60_000, &["tom", "jerry"]).await;
     assert_eq!(scene.add(id, "tom", &["spike"]).await, Err(Error::TemporaryIsFixed));
     assert_eq!(scene.remove(id, "tom", &["tom"]).await, Err(Error::TemporaryIsFixed));
-    let asked =
-        AttributesChange { conversation: id, by: client("tom"), changes: vec![set("name", json!("t"))] };
+    let asked = AttributesChange {
+        conversation: id,
+        by: client("tom"),
+        changes: vec![set("name", json!("t"))],
+        authority: Authority::Member,
+    };
     let refused = scene.store().update_attributes(&scene.app, asked, &scene.settings, nothing()).await;
     assert_eq!(refused, Err(Error::TemporaryIsFixed));
     scene.audit().await;
@@ -364,8 +372,7 @@ pub async fn closures_of_refused_and_idle_calls_are_never_called<E: Engine>(engi
     let scene = Scene::new(engine).await;
     let id = scene.group(&["tom"]).await;
     let heard = Heard::default();
-    let change =
-        |by: &str, who: &str| MemberChange { conversation: id, by: client(by), members: clients(&[who]) };
+    let change = |by: &str, who: &str| member_change(id, by, &[who]);
     let calls = [change("spike", "anna"), change("tom", "tom"), change("jerry", "spike")];
     let store = scene.store();
     let app = &scene.app;

@@ -109,7 +109,12 @@ pub async fn changes_are_told_to_members<E: Engine>(engine: E) {
         AttributeChange { path: vec!["attr".into(), "gone".into()], operation: Operation::Delete },
         AttributeChange { path: vec!["attr".into(), "n".into()], operation: Operation::Increment(2.into()) },
     ];
-    let change = AttributesChange { conversation: id, by: client("tom"), changes: changes.clone() };
+    let change = AttributesChange {
+        conversation: id,
+        by: client("tom"),
+        changes: changes.clone(),
+        authority: Authority::Member,
+    };
     let updated =
         scene.store().update_attributes(&scene.app, change, &scene.settings, nothing()).await.unwrap();
     let told = scene.changes("jerry", since, 10).await.unwrap();

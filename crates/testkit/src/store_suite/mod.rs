@@ -7,12 +7,22 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(missing_docs, reason = "the name of a test is its description")]
 
+pub mod accounts;
+pub mod acknowledge;
 pub mod apps;
 pub mod conversations;
+pub mod deletion;
+pub mod direct;
 pub mod expiry;
 pub mod history;
+pub mod import;
 pub mod inbox;
+pub mod lists;
 pub mod model;
+pub mod model_views;
+pub mod queues;
+pub mod removal;
+pub mod roles;
 pub mod timeline;
 pub mod unread;
 
@@ -22,15 +32,20 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use posthouse_core::app::{App, Settings};
+use posthouse_core::app::{App, DeleteScope, ServerMessages, Settings};
 use posthouse_core::attribute::Attributes;
-use posthouse_core::conversation::{Conversation, Kind, MemberSet, MembersChanged};
+use posthouse_core::conversation::{
+    Authority, Conversation, ConversationDeleted, DeleteConversation, Kind, MemberSet, MembersChanged,
+};
 use posthouse_core::error::Result;
 use posthouse_core::expiry::Bucket;
-use posthouse_core::id::{AppId, ClientId, ClientToken, ConversationId};
-use posthouse_core::message::{Body, BodyKind, Mentions, Message, PatchMessage, Payload, SchemaTag};
+use posthouse_core::id::{AppId, ClientId, ClientToken, ConversationId, DeviceId, Seq};
+use posthouse_core::listing::{Entry, EntryKind, ListPage, ListQuery, Listed, Note, NoteKind, Removal};
+use posthouse_core::message::{
+    Body, BodyKind, Direction, HistoryQuery, Mentions, Message, Origin, PatchMessage, Payload, SchemaTag,
+};
 use posthouse_core::port::store::{
-    AfterCommit, Appended, MemberChange, NewConversation, NewMessage, Patched, Store,
+    AfterCommit, Appended, Destination, MemberChange, NewConversation, NewMessage, Patched, Store,
 };
 use posthouse_core::receipt::{Delivered, DeliveredMarked, MarkDelivered, MarkRead, ReadMarked, Unread};
 use posthouse_core::time::{Chance as _, Clock as _, Timestamp};
@@ -114,6 +129,13 @@ macro_rules! store_suite {
             a_kind_is_filtered_before_the_limit
             strangers_read_nothing
             a_recalled_message_keeps_its_place
+            more_tells_whether_there_is_more
+            a_page_begins_after_a_message
+            kinds_and_senders_are_filtered_together
+            recalled_ones_can_be_left_out
+            history_since_joining
+            a_filtered_page_lies_behind_many_others
+            one_message_is_read_by_its_id
         );
         $crate::store_suite!(@group unread, $engine,
             others_messages_count_own_do_not
@@ -153,6 +175,135 @@ macro_rules! store_suite {
             a_clock_that_steps_back_revives_nothing
             unique_sets_end_with_their_conversation
             temporary_conversations_survive_a_restart
+        );
+        $crate::store_suite!(@group model_views, $engine,
+            random_views_agree_with_a_plain_model
+        );
+        $crate::store_suite!(@group accounts, $engine,
+            an_account_comes_back_as_it_was_made
+            a_name_is_registered_once
+            accounts_are_listed_in_the_order_of_their_making
+            a_new_secret_counts_up_the_generation
+            a_removed_account_goes_with_what_is_its_own
+            a_request_waits_for_an_answer
+            a_declined_request_is_gone
+            adding_and_removing_need_no_request
+            remarks_are_ones_own
+            contacts_page_by_name
+            contacts_are_limited_on_both_sides
+            who_is_blocked_cannot_ask
+            blocks_are_newest_first_and_limited
+            accounts_of_apps_are_apart
+        );
+        $crate::store_suite!(@group direct, $engine,
+            the_first_message_makes_the_conversation
+            both_sides_find_the_same
+            many_at_once_make_one
+            one_talks_to_oneself
+            a_unique_pair_made_elsewhere_is_found
+            a_taken_id_leads_to_the_next
+            who_is_blocked_is_refused
+            blocks_bind_neither_servers_nor_groups
+            servers_speak_in_anyones_name
+            a_retry_to_a_person_is_the_same_message
+            a_pair_that_changed_is_replaced_by_another
+        );
+        $crate::store_suite!(@group lists, $engine,
+            a_line_for_each_conversation_with_a_message
+            the_newest_come_first_and_within_a_window
+            of_one_moment_the_largest_comes_first
+            pages_have_numbers
+            a_cursor_goes_on_from_a_place
+            a_deleted_line_comes_back_with_the_next_message
+            what_servers_said_counts_by_setting
+            a_line_may_lie_behind_many_server_messages
+            a_recalled_newest_gives_way
+            a_removed_newest_gives_way
+            empty_ones_are_listed_on_demand
+            pins_come_first_among_themselves
+            pins_are_limited
+            marks_are_bits
+            lines_belong_to_members
+            lists_of_apps_are_apart
+        );
+        $crate::store_suite!(@group removal, $engine,
+            removed_messages_are_gone_for_one
+            up_to_a_time_includes_that_time
+            a_time_to_come_removes_what_there_is
+            the_devices_find_a_note
+            at_most_fifty_at_once
+            unknown_and_foreign_ids_are_passed_over
+            what_is_read_or_ones_own_leaves_the_number
+            removed_calls_call_no_more
+            removing_is_not_reading
+            no_wire_shows_what_is_removed
+            everything_can_be_removed_at_once
+        );
+        $crate::store_suite!(@group deletion, $engine,
+            deleted_for_oneself_without_messages
+            deleted_for_oneself_with_messages
+            deleted_for_everyone_without_messages
+            deleted_for_everyone_with_messages
+            what_is_deleted_is_on_no_wire
+            the_devices_of_those_concerned_find_notes
+            only_members_delete
+            a_group_may_need_a_moderator
+            who_comes_later_sees_nothing_deleted
+            deleting_twice_takes_what_came_between
+            deletion_is_not_reading
+            deleted_messages_are_forgotten
+            many_deleted_messages_are_forgotten_in_pieces
+        );
+        $crate::store_suite!(@group import, $engine,
+            imports_go_to_their_place_in_history
+            imports_reach_no_device_and_are_never_unread
+            imports_do_not_stop_time
+            what_is_to_come_cannot_be_imported
+            an_import_makes_the_conversation_of_two
+            imports_are_listed_in_every_mode
+            imports_obey_deletions
+        );
+        $crate::store_suite!(@group queues, $engine,
+            a_timeline_is_read_in_stretches
+            a_stretch_of_large_messages_is_shorter
+            everything_that_happens_is_in_the_timeline
+            a_recall_takes_the_edits_with_it
+            edits_carry_the_newest_words
+            timelines_are_for_members_and_from_their_coming
+            a_new_device_begins_within_the_window
+            a_device_goes_on_where_it_was
+            closing_keeps_the_places
+            a_forgotten_device_is_a_new_one
+            what_waits_is_ordered_by_activity_and_limited
+            deleted_messages_wait_for_nobody
+            commands_are_nowhere_else
+            uncounted_messages_are_shown_but_never_unread
+            notes_have_growing_numbers
+            coming_and_going_leave_notes
+            reading_and_receipts_leave_notes
+            what_waits_sees_what_closures_have_told
+        );
+        $crate::store_suite!(@group roles, $engine,
+            an_owner_names_administrators
+            a_group_is_handed_on
+            roles_are_refused_by_cause
+            a_role_goes_with_the_member
+            members_are_moved_by_right
+            a_conversation_may_have_a_limit_of_its_own
+            attributes_are_changed_by_right
+            messages_are_changed_by_right
+            changes_may_come_too_late_or_too_often
+            groups_are_listed_newest_first
+            an_ended_group_is_gone
+            groups_are_ended_by_right
+        );
+        $crate::store_suite!(@group acknowledge, $engine,
+            the_sender_finds_a_receipt
+            delivered_first_and_then_read
+            doing_it_twice_tells_nobody_again
+            readers_of_a_group_are_counted
+            who_is_gone_or_oneself_is_not_told
+            acknowledgements_are_refused_by_cause
         );
     };
 }
@@ -222,6 +373,8 @@ impl<E: Engine> Scene<E> {
             id,
             kind,
             creator: members.first().cloned(),
+            owner: members.first().cloned(),
+            admins: Vec::new(),
             attributes: Attributes::new(),
             unique: None,
             created_at: self.now(),
@@ -268,13 +421,7 @@ impl<E: Engine> Scene<E> {
     }
 
     pub async fn patch(&self, by: &str, of: &Message, body: Body, mentions: Mentions) -> Result<Patched> {
-        let patch = PatchMessage {
-            conversation: of.conversation,
-            message: of.id,
-            timestamp: Some(of.timestamp),
-            body,
-            mentions,
-        };
+        let patch = PatchMessage { timestamp: Some(of.timestamp), ..patch(of, body, mentions) };
         self.store().patch_message(&self.app, &client(by), patch, nothing()).await
     }
 
@@ -288,7 +435,7 @@ impl<E: Engine> Scene<E> {
         by: &str,
         members: &[&str],
     ) -> Result<MembersChanged> {
-        let change = MemberChange { conversation, by: client(by), members: clients(members) };
+        let change = member_change(conversation, by, members);
         self.store().add_members(&self.app, change, &self.settings, nothing()).await
     }
 
@@ -298,7 +445,7 @@ impl<E: Engine> Scene<E> {
         by: &str,
         members: &[&str],
     ) -> Result<MembersChanged> {
-        let change = MemberChange { conversation, by: client(by), members: clients(members) };
+        let change = member_change(conversation, by, members);
         self.store().remove_members(&self.app, change, nothing()).await
     }
 
@@ -318,6 +465,7 @@ impl<E: Engine> Scene<E> {
             conversation,
             until: until.map(|message| message.timestamp),
             id: until.map(|message| message.id),
+            device: None,
         };
         self.store().mark_read(&self.app, &client(reader), mark, nothing()).await.unwrap()
     }
@@ -342,6 +490,101 @@ impl<E: Engine> Scene<E> {
 
     pub async fn conversation(&self, id: ConversationId) -> Conversation {
         self.store().conversation(&self.app, id).await.unwrap()
+    }
+
+    /// Says something to a client, wherever that is.
+    pub async fn say_to(&self, sender: &str, with: &str, words: &str) -> Message {
+        self.append(self.to(sender, with, words)).await.unwrap().message
+    }
+
+    pub fn to(&self, sender: &str, with: &str, words: &str) -> NewMessage {
+        let to = Destination::Direct { with: client(with), fresh: self.lasting_id() };
+        NewMessage { to, ..message(self.lasting_id(), sender, words) }
+    }
+
+    /// Says something that only waits for devices.
+    pub async fn command(&self, conversation: ConversationId, sender: &str, words: &str) -> Message {
+        let new = NewMessage { shown: false, counted: false, ..message(conversation, sender, words) };
+        self.append(new).await.unwrap().message
+    }
+
+    /// Says something as the back end does where its messages aren't counted.
+    pub async fn serve(&self, conversation: ConversationId, sender: &str, words: &str) -> Message {
+        let new =
+            NewMessage { origin: Origin::Server, counted: false, ..message(conversation, sender, words) };
+        self.append(new).await.unwrap().message
+    }
+
+    pub async fn import(&self, conversation: ConversationId, sender: &str, at: Timestamp) -> Message {
+        self.append(imported(conversation, sender, at)).await.unwrap().message
+    }
+
+    /// All that `reader` finds in a conversation's history, from old to new.
+    pub async fn everything(&self, id: ConversationId, reader: &str) -> Vec<Message> {
+        let query = HistoryQuery { direction: Direction::Forward, ..HistoryQuery::newest(id, 10_000) };
+        self.store().read_history(&self.app, &client(reader), query).await.unwrap().messages
+    }
+
+    /// The payloads of what `reader` finds in history, from old to new.
+    pub async fn words(&self, id: ConversationId, reader: &str) -> Vec<String> {
+        self.everything(id, reader).await.iter().map(words).collect()
+    }
+
+    pub async fn list(&self, reader: &str, query: ListQuery) -> Vec<Listed> {
+        self.store().list_conversations(&self.app, &client(reader), query).await.unwrap()
+    }
+
+    /// The lines of a client's list: which, the newest words, how much is unread.
+    pub async fn lines(&self, reader: &str) -> Vec<(ConversationId, String, u64)> {
+        self.list(reader, list()).await.iter().map(line).collect()
+    }
+
+    pub async fn remove_messages(
+        &self,
+        conversation: ConversationId,
+        who: &str,
+        removal: Removal,
+    ) -> Result<()> {
+        let (store, phone) = (self.store(), device("phone"));
+        store.remove_messages(&self.app, &client(who), conversation, Some(&phone), removal, nothing()).await
+    }
+
+    pub async fn delete(
+        &self,
+        conversation: ConversationId,
+        by: &str,
+        scope: DeleteScope,
+        with_messages: bool,
+    ) -> Result<ConversationDeleted> {
+        let delete = DeleteConversation {
+            conversation,
+            by: client(by),
+            device: Some(device("phone")),
+            with_messages,
+            scope,
+            group_needs_moderator: false,
+        };
+        self.store().delete_conversation(&self.app, delete, nothing()).await
+    }
+
+    /// The notes of a client's inbox, all of them.
+    pub async fn notes(&self, who: &str) -> Vec<Note> {
+        self.store().read_notes(&self.app, &client(who), 0, 10_000).await.unwrap()
+    }
+
+    /// What the newest notes of a client's inbox say.
+    pub async fn newest_notes(&self, who: &str, many: usize) -> Vec<NoteKind> {
+        let notes = self.notes(who).await;
+        notes[notes.len().saturating_sub(many)..].iter().map(|note| note.what.clone()).collect()
+    }
+
+    /// A timeline as `reader` sees it: places, and what is there.
+    pub async fn timeline(&self, id: ConversationId, reader: &str) -> Vec<(u64, String)> {
+        let stretch =
+            self.store().read_timeline(&self.app, &client(reader), id, Seq(0), 10_000).await.unwrap();
+        assert!(!stretch.more && stretch.entries.is_sorted_by_key(|entry| entry.seq));
+        assert!(stretch.entries.iter().all(|entry| entry.seq <= stretch.end));
+        stretch.entries.iter().map(|entry| (entry.seq.0, entry_words(entry))).collect()
     }
 }
 
@@ -388,12 +631,92 @@ pub fn recalled() -> Body {
 
 pub fn message(conversation: ConversationId, sender: &str, words: &str) -> NewMessage {
     NewMessage {
-        conversation,
+        to: Destination::Conversation(conversation),
         sender: client(sender),
         body: text(words),
         mentions: Mentions::default(),
         token: None,
         receipt: false,
+        origin: Origin::Client,
+        shown: true,
+        counted: true,
+        imported_at: None,
+    }
+}
+
+/// A change by the sender's right, whatever the message's time and however often it was changed.
+pub fn patch(of: &Message, body: Body, mentions: Mentions) -> PatchMessage {
+    PatchMessage {
+        conversation: of.conversation,
+        message: of.id,
+        timestamp: None,
+        body,
+        mentions,
+        authority: Authority::Member,
+        not_before: None,
+        edits_max: None,
+    }
+}
+
+pub fn member_change(conversation: ConversationId, by: &str, members: &[&str]) -> MemberChange {
+    MemberChange {
+        conversation,
+        by: client(by),
+        members: clients(members),
+        authority: Authority::Member,
+        members_max: None,
+    }
+}
+
+/// A message that was said elsewhere.
+pub fn imported(conversation: ConversationId, sender: &str, at: Timestamp) -> NewMessage {
+    NewMessage {
+        origin: Origin::Import,
+        counted: false,
+        imported_at: Some(at),
+        ..message(conversation, sender, "imported")
+    }
+}
+
+pub fn device(id: &str) -> DeviceId {
+    DeviceId::parse(id).unwrap()
+}
+
+/// The whole list, without what servers said.
+pub fn list() -> ListQuery {
+    ListQuery {
+        page: ListPage::Newest { limit: 1_000, since: Timestamp(0) },
+        pinned_only: false,
+        marked: None,
+        with_empty: false,
+        server_messages: ServerMessages::Exclude,
+    }
+}
+
+/// Which, the newest words, how much is unread.
+pub fn line(listed: &Listed) -> (ConversationId, String, u64) {
+    let newest = listed.last_message.as_ref().map(words).unwrap_or_default();
+    (listed.address.id, newest, listed.unread)
+}
+
+/// A message's payload.
+pub fn words(message: &Message) -> String {
+    body_words(&message.body)
+}
+
+fn body_words(body: &Body) -> String {
+    String::from_utf8_lossy(&body.payload.bytes).into_owned()
+}
+
+/// An entry of a timeline in few words.
+pub fn entry_words(entry: &Entry) -> String {
+    match &entry.what {
+        EntryKind::Message(message) => words(message),
+        EntryKind::Patched(patch) if patch.body.kind == BodyKind::Recalled => "recalled".to_owned(),
+        EntryKind::Patched(patch) => format!("edited: {}", body_words(&patch.body)),
+        EntryKind::MembersJoined(event) => format!("joined {:?}", event.members),
+        EntryKind::MembersLeft(event) => format!("left {:?}", event.members),
+        EntryKind::Updated(_) => "updated".to_owned(),
     }
 }
 

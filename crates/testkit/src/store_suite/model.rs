@@ -1,6 +1,6 @@
 //! A plain model of order, unread numbers and history: lists in memory, everything by scanning.
 
-use posthouse_core::message::{Bound, Direction, HistoryQuery, Mentions};
+use posthouse_core::message::Bound;
 
 use super::*;
 
@@ -147,7 +147,7 @@ async fn compare_history<E: Engine>(scene: &Scene<E>, plain: &Plain, number: usi
     let direction = if a & 1 == 0 { Direction::Backward } else { Direction::Forward };
     let limit = usize::from(d) % 12;
     let (start, end) = (bound(b, a >> 1), bound(c, a >> 3));
-    let query = HistoryQuery { conversation: plain.id, direction, start, end, kind: None, limit };
+    let query = HistoryQuery { direction, start, end, ..HistoryQuery::newest(plain.id, limit) };
     let (low, high) = if direction == Direction::Forward { (start, end) } else { (end, start) };
     let within = |message: &&Message| {
         let order = |bound: Bound| {
@@ -165,7 +165,8 @@ async fn compare_history<E: Engine>(scene: &Scene<E>, plain: &Plain, number: usi
         Direction::Forward => wanted.truncate(limit),
         Direction::Backward => drop(wanted.drain(..wanted.len().saturating_sub(limit))),
     }
-    let read = scene.store().read_history(&scene.app, &client(NAMES[reader]), query.clone()).await.unwrap();
+    let read =
+        scene.store().read_history(&scene.app, &client(NAMES[reader]), query.clone()).await.unwrap().messages;
     let ids = |message: &Message| (message.id, message.timestamp, message.body.clone(), message.patched_at);
     let wanted: Vec<_> = wanted.into_iter().map(ids).collect();
     assert_eq!(read.iter().map(ids).collect::<Vec<_>>(), wanted, "conversation {number}, {query:?}");

@@ -3,20 +3,9 @@
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use posthouse_core::error::Error;
-use posthouse_core::id::Seq;
-use posthouse_core::message::{Direction, Mentions};
 use posthouse_core::port::store::AttributesChange;
 
-use super::history::history;
 use super::*;
-
-impl<E: Engine> Scene<E> {
-    async fn everything(&self, id: ConversationId, reader: &str) -> Vec<Message> {
-        let query =
-            posthouse_core::message::HistoryQuery { limit: 10_000, ..history(id, Direction::Forward) };
-        self.store().read_history(&self.app, &client(reader), query).await.unwrap()
-    }
-}
 
 pub async fn a_message_comes_back_as_it_was_sent<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;
@@ -70,7 +59,12 @@ pub async fn places_are_gapless_over_messages_and_changes<E: Engine>(engine: E) 
     assert_eq!(scene.say(id, "tom", "3").await.seq, Seq(3));
     let edited = scene.patch("tom", &first, text("new"), Mentions::default()).await.unwrap();
     assert_eq!(edited.patch.seq, Seq(4));
-    let change = AttributesChange { conversation: id, by: client("tom"), changes: vec![] };
+    let change = AttributesChange {
+        conversation: id,
+        by: client("tom"),
+        changes: vec![],
+        authority: Authority::Member,
+    };
     scene.store().update_attributes(&scene.app, change, &scene.settings, nothing()).await.unwrap();
     scene.remove(id, "tom", &["spike"]).await.unwrap();
     scene.remove(id, "spike", &["spike"]).await.unwrap();
@@ -199,13 +193,7 @@ pub async fn a_patch_keeps_place_and_time<E: Engine>(engine: E) {
     scene.say(id, "jerry", "after").await;
     scene.clock.advance_ms(1_000);
     let (after, heard) = listener();
-    let patch = PatchMessage {
-        conversation: id,
-        message: said.id,
-        timestamp: None,
-        body: text("new"),
-        mentions: calls(&["jerry"]),
-    };
+    let patch = patch(&said, text("new"), calls(&["jerry"]));
     let patched = scene.store().patch_message(&scene.app, &client("tom"), patch, after).await.unwrap();
     assert_eq!(heard.all(), std::slice::from_ref(&patched));
     let Patched { patch, members } = patched;
@@ -215,8 +203,14 @@ pub async fn a_patch_keeps_place_and_time<E: Engine>(engine: E) {
         (&patch.body, &patch.mentions, patch.sender.as_str()),
         (&text("new"), &calls(&["jerry"]), "tom")
     );
-    let wanted =
-        Message { body: text("new"), mentions: calls(&["jerry"]), patched_at: Some(patch.at), ..said };
+    let wanted = Message {
+        body: text("new"),
+        mentions: calls(&["jerry"]),
+        patched_at: Some(patch.at),
+        edits: 1,
+        patched_by: Some(client("tom")),
+        ..said
+    };
     assert_eq!(scene.everything(id, "tom").await[0], wanted);
     scene.reopen().await;
     assert_eq!(scene.everything(id, "tom").await[0], wanted);

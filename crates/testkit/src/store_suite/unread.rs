@@ -2,8 +2,6 @@
 
 use futures_util::future::{join, join_all};
 use posthouse_core::error::Error;
-use posthouse_core::id::Seq;
-use posthouse_core::message::{Direction, Mentions};
 use posthouse_core::receipt::MemberMarks;
 
 use super::history::history;
@@ -45,7 +43,7 @@ pub async fn a_mark_covers_what_lies_before_it<E: Engine>(engine: E) {
         scene.audit().await;
     }
     let (after, heard) = listener();
-    let mark = MarkRead { conversation: id, until: None, id: None };
+    let mark = MarkRead { conversation: id, until: None, id: None, device: None };
     let marked = scene.store().mark_read(&scene.app, &client("jerry"), mark, after).await.unwrap();
     assert_eq!(heard.all(), std::slice::from_ref(&marked));
     // With nothing unread, the newest message of all is named.
@@ -64,8 +62,9 @@ pub async fn a_mark_never_goes_back<E: Engine>(engine: E) {
     scene.say(id, "tom", "2").await;
     scene.read_all(id, "jerry").await;
     let heard = Heard::default();
-    let back = MarkRead { conversation: id, until: Some(first.timestamp), id: None };
-    let marked = scene.store().mark_read(&scene.app, &client("jerry"), back, heard.listen()).await.unwrap();
+    let back = MarkRead { conversation: id, until: Some(first.timestamp), id: None, device: None };
+    let marked =
+        scene.store().mark_read(&scene.app, &client("jerry"), back.clone(), heard.listen()).await.unwrap();
     assert_eq!((marked.unread.count, &marked.receipts), (0, &vec![]));
     // The reader's devices are told all the same.
     assert_eq!(heard.all(), std::slice::from_ref(&marked));
@@ -82,7 +81,7 @@ pub async fn a_mark_within_a_millisecond<E: Engine>(engine: E) {
         said.push(scene.say(id, "tom", "x").await);
     }
     assert_eq!(scene.read(id, "jerry", Some(&said[1])).await.unread.count, 1);
-    let whole = MarkRead { conversation: id, until: Some(said[0].timestamp), id: None };
+    let whole = MarkRead { conversation: id, until: Some(said[0].timestamp), id: None, device: None };
     let marked = scene.store().mark_read(&scene.app, &client("jerry"), whole, nothing()).await.unwrap();
     assert_eq!(marked.unread.count, 0);
     // A mark covers what there is; what comes later in the same millisecond is unread.
@@ -185,14 +184,14 @@ pub async fn rooms_have_no_marks<E: Engine>(engine: E) {
     let room = scene.room().await;
     let said = scene.say(room, "tom", "1").await;
     let (store, app, tom) = (scene.store(), &scene.app, client("tom"));
-    let mark = MarkRead { conversation: room, until: None, id: None };
+    let mark = MarkRead { conversation: room, until: None, id: None, device: None };
     assert_eq!(store.mark_read(app, &tom, mark, nothing()).await, Err(Error::NotInRooms));
     let mark = MarkDelivered { conversation: room, until: Delivered::Message(said.id) };
     assert_eq!(store.mark_delivered(app, &tom, mark, nothing()).await, Err(Error::NotInRooms));
     assert_eq!(store.member_marks(app, &tom, room).await, Err(Error::NotInRooms));
     assert_eq!(scene.unread("tom").await, []);
     let group = scene.group(&["jerry"]).await;
-    let mark = MarkRead { conversation: group, until: None, id: None };
+    let mark = MarkRead { conversation: group, until: None, id: None, device: None };
     assert_eq!(store.mark_read(app, &tom, mark, nothing()).await, Err(Error::NotMember));
 }
 
@@ -322,7 +321,8 @@ pub async fn a_read_receipt_names_the_newest_message<E: Engine>(engine: E) {
         .store()
         .read_history(&scene.app, &client("tom"), history(id, Direction::Forward))
         .await
-        .unwrap();
+        .unwrap()
+        .messages;
     let stamped: Vec<bool> = stored.iter().map(|message| message.read_at.is_some()).collect();
     assert_eq!(stamped, [true, true, true, false, false]);
 }
@@ -352,7 +352,8 @@ pub async fn delivery_receipts_are_one_each<E: Engine>(engine: E) {
         .store()
         .read_history(&scene.app, &client("tom"), history(id, Direction::Forward))
         .await
-        .unwrap();
+        .unwrap()
+        .messages;
     assert!(stored.iter().all(|message| message.delivered_at == Some(scene.now())));
 }
 
@@ -366,7 +367,8 @@ pub async fn there_are_no_receipts_in_groups<E: Engine>(engine: E) {
         .store()
         .read_history(&scene.app, &client("tom"), history(id, Direction::Forward))
         .await
-        .unwrap();
+        .unwrap()
+        .messages;
     assert_eq!((stored[0].delivered_at, stored[0].read_at), (Some(scene.now()), Some(scene.now())));
 }
 
