@@ -1,0 +1,129 @@
+//! The Easemob wire of Posthouse: shipped Easemob and Agora Chat SDKs connect here unmodified.
+//!
+//! [`wire`] turns bytes into frames and back, `connection` is one socket's state machine and `sync` the
+//! places of its queues, `inbound` and `outbound` translate to and from the domain, `content` says what
+//! a message says to other wires, `auth` knows passwords and tokens, `error` is the only place that
+//! knows the wire's codes and texts, and `rest` serves what SDKs and back ends ask over HTTP.
+//!
+//! Start at [`Easemob`], which the program makes once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::Response;
+use posthouse_core::Posthouse;
+use posthouse_core::content::Readers;
+use posthouse_core::port::blobs::Blobs;
+use posthouse_transport::{DrainSignal, Limits, WebSocketUpgrade};
+use tokio::sync::Semaphore;
+
+mod auth;
+mod connection;
+mod content;
+pub mod error;
+mod inbound;
+pub mod keys;
+mod outbound;
+pub mod query;
+mod rest;
+mod sync;
+pub mod wire;
+
+use auth::Auth;
+use connection::Connection;
+
+/// The least time for which a client may be silent: SDKs look every 30 s whether they have heard
+/// something for 30 s, and otherwise say something (client 2.2).
+const IDLE_TIMEOUT_MIN: Duration = Duration::from_secs(120);
+/// Files on their way at a time, each of which is held in memory.
+const UPLOADS_AT_ONCE: usize = 8;
+
+/// The gateway. One serves every app and every socket.
+pub struct Easemob {
+    posthouse: Arc<Posthouse>,
+    auth: Auth,
+    blobs: Arc<dyn Blobs>,
+    uploads: Arc<Semaphore>,
+    limits: Limits,
+    drain: DrainSignal,
+}
+
+/// The readers of what this gateway writes, for [`Posthouse::new`].
+#[must_use]
+pub fn readers() -> Readers {
+    vec![(inbound::SCHEMA, content::read)]
+}
+
+impl Easemob {
+    /// A gateway to `posthouse`. Tokens are signed with a key made of `token_key`: 32 secret random
+    /// bytes that must stay the same over restarts, or every client needs a new token. `blobs` keeps
+    /// uploaded files, `limits` bound each socket (a client may be silent for two minutes at least), and
+    /// `drain` tells when the server is about to stop.
+    #[must_use]
+    pub fn new(
+        posthouse: Arc<Posthouse>,
+        token_key: [u8; 32],
+        blobs: Arc<dyn Blobs>,
+        mut limits: Limits,
+        drain: DrainSignal,
+    ) -> Arc<Self> {
+        limits.idle_timeout = limits.idle_timeout.max(IDLE_TIMEOUT_MIN);
+        Arc::new(Self {
+            posthouse,
+            auth: Auth::new(&token_key),
+            blobs,
+            uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
+            limits,
+            drain,
+        })
+    }
+
+    /// The HTTP routes that SDKs and back ends call. It has no fallback; the program lays CORS around
+    /// all routes of its port.
+    pub fn router(self: &Arc<Self>) -> Router {
+        rest::router(Arc::clone(self))
+    }
+
+    /// Whether a request for a WebSocket at `path` is for this wire. In the SDKs' default mode the path is
+    /// `/websocket`; with addresses of its own, an app may have put something before or behind it.
+    #[must_use]
+    pub fn is_socket_path(path: &str) -> bool {
+        path.split('/').any(|segment| segment == "websocket")
+    }
+
+    /// Answers a request for a WebSocket. SDKs offer no subprotocol and get none.
+    pub fn upgrade(self: &Arc<Self>, upgrade: WebSocketUpgrade) -> Response {
+        let gateway = Arc::clone(self);
+        let (limits, drain) = (self.limits.clone(), self.drain.clone());
+        posthouse_transport::upgrade(upgrade, None, limits, drain, move |pusher| {
+            Connection::new(gateway, pusher)
+        })
+    }
+
+    pub(crate) fn posthouse(&self) -> &Arc<Posthouse> {
+        &self.posthouse
+    }
+
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    pub(crate) fn blobs(&self) -> &Arc<dyn Blobs> {
+        &self.blobs
+    }
+
+    /// Permits for files on their way.
+    pub(crate) fn uploads(&self) -> &Arc<Semaphore> {
+        &self.uploads
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.is_draining()
+    }
+
+    /// The largest message that a client may send, in bytes.
+    pub(crate) fn frame_max(&self) -> usize {
+        self.limits.frame_max
+    }
+}
