@@ -16,9 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{counter, gauge};
 use posthouse_core::app::App;
-use posthouse_core::event::{Event, Patch, SessionEnd};
+use posthouse_core::conversation::Found;
+use posthouse_core::event::{Event, Patch};
 use posthouse_core::id::{ClientId, ConversationId, DeviceId, MessageId, SessionId, Tag};
-use posthouse_core::message::Keep;
+use posthouse_core::message::{Body, Keep};
 use posthouse_core::receipt::Unread;
 use posthouse_core::session::{Caller, Ending, OpenSession, Sink};
 use posthouse_core::time::Timestamp;
@@ -34,7 +35,7 @@ use crate::wire::proto::{
     AckCommand, CommandType, ConvCommand, DirectCommand, GenericCommand, LogsCommand, MaxReadTuple, OpType,
     PatchCommand, SessionCommand,
 };
-use crate::{LeanCloud, inbound, keys, outbound, query};
+use crate::{LeanCloud, content, inbound, keys, outbound, query};
 
 /// Clients on one socket. A process has one, rarely a handful.
 const SESSIONS_MAX: usize = 64;
@@ -377,8 +378,8 @@ impl Connection {
                 self.conclude(out, &envelope, outcome);
             }
             (None, Command::Direct(body)) => {
-                let posted = self.gateway.posthouse().stamp();
-                let ack = failed_ack(&envelope, body.cid, posted, &session_required());
+                let stamp = self.gateway.posthouse().stamp();
+                let ack = failed_ack(&envelope, body.cid, stamp, &session_required());
                 self.answer(out, &envelope, &ack);
             }
             (
@@ -441,6 +442,8 @@ impl Connection {
             device: Some(login.device.clone()),
             tag: login.tag.clone(),
             resume: login.resume,
+            crowd: None,
+            note: None,
             sink: Arc::clone(&mailbox) as Arc<dyn Sink>,
         });
         let caller = match opened {
@@ -695,10 +698,14 @@ impl Connection {
     /// Tells a session of an event. Events for sessions that have left meanwhile are dropped.
     fn push_event(&mut self, id: SessionId, event: &Event, out: &mut Outbox) {
         let Some(session) = self.sessions().iter().find(|s| s.caller.session == id) else { return };
-        if let Some(frame) = outbound::event(&session.caller.client, session.interests, event) {
-            self.send(out, &frame);
+        if content::is_shown(event) {
+            let posthouse = self.gateway.posthouse();
+            let event = content::own_event(event, &|body| posthouse.content(body));
+            if let Some(frame) = outbound::event(&session.caller.client, session.interests, &event) {
+                self.send(out, &frame);
+            }
         }
-        if let Some(SessionEnd::Displaced | SessionEnd::Replaced) = event.session_end() {
+        if event.session_end().is_some() {
             self.remove_session(id);
         }
     }
@@ -794,14 +801,20 @@ async fn catch_up(
         Some(since) if interests.patches() => posthouse.list_patches(caller, since).await?,
         Some(_) | None => Vec::new(),
     };
-    let events = mailbox.open().ok_or(Error::SessionOver)?;
+    let mut events = mailbox.open().ok_or(Error::SessionOver)?;
+    events.retain(|event| content::is_shown(event));
     let (unread, mut events) = settle_unread(unread, events, &caller.client);
     events.retain(|event| {
         let newer =
             |patch: &Patch| patches.iter().all(|told| told.message != patch.message || told.at < patch.at);
         event.patch().is_none_or(newer)
     });
-    Ok(CaughtUp { unread, patches, events })
+    let reader = |body: &Body| posthouse.content(body);
+    Ok(CaughtUp {
+        unread: unread.into_iter().map(|unread| content::own_unread(unread, &reader)).collect(),
+        patches: patches.into_iter().map(|patch| content::own_patch(patch, &reader)).collect(),
+        events,
+    })
 }
 
 /// Makes sure that no message raises a client's unread number twice: once in the list of the login
@@ -888,7 +901,7 @@ fn not_offered(what: &str) -> Refusal {
 fn failed_ack(
     envelope: &Envelope,
     cid: Option<String>,
-    posted: posthouse_core::message::Posted,
+    stamp: posthouse_core::usecase::Stamp,
     refusal: &Refusal,
 ) -> GenericCommand {
     count_error(refusal.code);
@@ -897,8 +910,8 @@ fn failed_ack(
             code: Some(refusal.code.number()),
             reason: Some(refusal.code.name().to_owned()),
             app_msg: Some(refusal.detail.clone()),
-            uid: Some(outbound::message_id_text(posted.id)),
-            t: Some(posted.timestamp.0),
+            uid: Some(outbound::message_id_text(stamp.id)),
+            t: Some(stamp.timestamp.0),
             cid,
             ..AckCommand::default()
         }),
@@ -978,11 +991,12 @@ impl Desk {
             return Err(Refusal::new(Code::UnparseableRawMessage, words));
         };
         let change = inbound::patch_message(item, &self.caller.app.settings)?;
-        let at = self
+        let patched = self
             .posthouse
             .patch_message(&self.caller, change)
             .await
             .map_err(|error| Refusal::of(Operation::Change, &error))?;
+        let at = patched.patch.at;
         Ok(GenericCommand {
             server_ts: Some(at.0),
             patch_message: Some(PatchCommand { patches: Vec::new(), last_patch_time: Some(at.0) }),
@@ -1017,12 +1031,14 @@ impl Desk {
         let refuse = |error: Error| Refusal::of(Operation::History, &error);
         let query = inbound::history_query(logs)?;
         let conversation = query.conversation;
-        let messages = self.posthouse.read_history(&self.caller, query).await.map_err(refuse)?;
+        let messages = self.posthouse.read_history(&self.caller, query).await.map_err(refuse)?.messages;
         let kind = self.conversation_type(conversation, messages.is_empty()).await.map_err(refuse)?;
+        let reader = |body: &Body| self.posthouse.content(body);
+        let shown = messages.into_iter().map(|message| content::own_message(message, &reader));
         Ok(GenericCommand {
             logs_message: Some(LogsCommand {
                 cid: logs.cid.clone(),
-                logs: messages.into_iter().map(|message| outbound::log_item(message, kind)).collect(),
+                logs: shown.map(|message| outbound::log_item(message, kind)).collect(),
                 ..LogsCommand::default()
             }),
             ..self.envelope.answer(CommandType::Logs, None)
@@ -1140,7 +1156,14 @@ impl Desk {
             .await
             .map_err(|error| Refusal::of(Operation::Query, &error))?;
         let compact = flags & 1 != 0;
-        let rows = found.into_iter().map(|found| outbound::row(found, compact)).collect();
+        let reader = |body: &Body| self.posthouse.content(body);
+        let rows = found
+            .into_iter()
+            .map(|found| {
+                let last_message = found.last_message.map(|message| content::own_message(message, &reader));
+                outbound::row(Found { last_message, ..found }, compact)
+            })
+            .collect();
         let answer = ConvCommand {
             results: Some(outbound::json_message(&Value::Array(rows))),
             ..ConvCommand::default()
@@ -1288,7 +1311,7 @@ mod tests {
     use bytes::Bytes;
     use posthouse_core::conversation::Kind;
     use posthouse_core::id::Seq;
-    use posthouse_core::message::{Body, BodyKind, Mentions, Message, Payload};
+    use posthouse_core::message::{BodyKind, Mentions, Message, Payload};
     use posthouse_transport::send_queue;
 
     use super::*;
@@ -1317,6 +1340,9 @@ mod tests {
             patched_at: None,
             delivered_at: None,
             read_at: None,
+            origin: posthouse_core::message::Origin::Client,
+            edits: 0,
+            patched_by: None,
         }
     }
 
@@ -1324,23 +1350,29 @@ mod tests {
         Arc::new(Event::MessagePosted {
             message: message(seq, sender),
             kind: Kind::Group,
+            pair: None,
             transient: seq == 0,
         })
     }
 
     fn recall_event(of: u64, seq: u64) -> Arc<Event> {
         let recalled = message(of, "tom");
-        Arc::new(Event::MessagePatched(Patch {
-            conversation: recalled.conversation,
-            kind: Kind::Group,
-            message: recalled.id,
-            timestamp: recalled.timestamp,
-            sender: recalled.sender,
-            body: Body { kind: BodyKind::Recalled, ..recalled.body },
-            mentions: Mentions::default(),
-            at: Timestamp(6_000),
-            seq: Seq(seq),
-        }))
+        Arc::new(Event::MessagePatched {
+            pair: None,
+            patch: Patch {
+                conversation: recalled.conversation,
+                kind: Kind::Group,
+                message: recalled.id,
+                timestamp: recalled.timestamp,
+                sender: recalled.sender,
+                body: Body { kind: BodyKind::Recalled, ..recalled.body },
+                mentions: Mentions::default(),
+                at: Timestamp(6_000),
+                seq: Seq(seq),
+                by: client("tom"),
+                edits: 0,
+            },
+        })
     }
 
     fn unread(count: u64, head: u64) -> Unread {

@@ -107,6 +107,8 @@ codes! {
     MessageRecallDisabled = 4407, "MESSAGE_RECALL_DISABLED";
     /// Blacklists aren't offered.
     BlacklistDisabled = 4544, "BLACKLIST_FEATURE_DISABLED";
+    /// The receiver doesn't want to hear the sender.
+    BlockedByConversation = 4548, "BLOCKED_BY_CONV";
 }
 
 /// A refusal: a number, and what was wrong in words.
@@ -204,11 +206,23 @@ pub fn code(operation: Operation, error: &Error) -> Code {
             }
         },
         Error::TemporaryIsFixed | Error::NotInRooms => Code::NormalConversationRequired,
-        Error::RoomIsOwnChoice => Code::ConversationOperationUnauthorized,
+        Error::RoomIsOwnChoice | Error::NotAllowed | Error::IsOwner | Error::NotAMember { .. } => {
+            Code::ConversationOperationUnauthorized
+        }
         Error::ConversationFull { .. } => Code::ConversationFull,
         Error::MessageNotFound => Code::MessageNotFound,
         Error::NotSender => Code::MessageOwnershipRequired,
-        Error::AlreadyRecalled => Code::MessageUpdateRejected,
+        Error::AlreadyRecalled | Error::RecallTooLate | Error::TooManyEdits { .. } => {
+            Code::MessageUpdateRejected
+        }
+        Error::Blocked => Code::BlockedByConversation,
+        // What this wire has no words for, because no command of it can come to this.
+        Error::NotInThePast
+        | Error::TooManyAtOnce { .. }
+        | Error::AccountNotFound
+        | Error::AccountExists
+        | Error::NotContact
+        | Error::ListFull { .. } => Code::ConversationApiFailed,
         Error::EditDisabled => Code::MessageEditDisabled,
         Error::RecallDisabled => Code::MessageRecallDisabled,
         Error::MessageTooLarge { .. } => Code::FrameTooLong,
@@ -276,6 +290,8 @@ fn causes() -> Vec<Error> {
         Error::MessageNotFound,
         Error::NotSender,
         Error::AlreadyRecalled,
+        Error::NotAllowed,
+        Error::Blocked,
         Error::EditDisabled,
         Error::RecallDisabled,
         Error::MessageTooLarge { size: 6_000, max: 5_120 },
@@ -322,13 +338,26 @@ mod tests {
             Error::SessionTaken => 17,
             Error::SessionOver => 18,
             Error::Store(_) => 19,
+            Error::NotAllowed => 20,
+            Error::Blocked => 21,
+            // Other doors' causes.
+            Error::IsOwner
+            | Error::NotAMember { .. }
+            | Error::RecallTooLate
+            | Error::TooManyEdits { .. }
+            | Error::NotInThePast
+            | Error::TooManyAtOnce { .. }
+            | Error::AccountNotFound
+            | Error::AccountExists
+            | Error::NotContact
+            | Error::ListFull { .. } => 99,
         }
     }
 
     #[test]
     fn the_table_holds_every_cause_in_every_operation() {
         let seen: BTreeSet<usize> = causes().iter().map(index).collect();
-        assert_eq!(seen, (0..20).collect());
+        assert_eq!(seen, (0..22).collect());
         assert_eq!(table().len(), causes().len() * Operation::ALL.len());
     }
 

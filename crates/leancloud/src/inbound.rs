@@ -6,11 +6,11 @@ use bytes::Bytes;
 use posthouse_core::Error;
 use posthouse_core::app::Settings;
 use posthouse_core::attribute::{AttributeChange, Attributes, Operation as Change};
-use posthouse_core::conversation::{CreateConversation, KindWish};
+use posthouse_core::conversation::{Authority, CreateConversation, KindWish};
 use posthouse_core::id::{ClientId, ClientToken, ConversationId, MessageId};
 use posthouse_core::message::{
-    Body, BodyKind, Bound, Direction, HistoryQuery, Keep, Mentions, PatchMessage, Payload, PostMessage,
-    SchemaTag,
+    Body, BodyKind, Bound, Direction, HistoryQuery, Keep, KindFilter, Mentions, Origin, PatchMessage,
+    Payload, PostMessage, SchemaTag, Target,
 };
 use posthouse_core::receipt::{Delivered, MarkDelivered, MarkRead};
 use posthouse_core::time::Timestamp;
@@ -140,7 +140,8 @@ pub fn post_message(direct: DirectCommand, settings: &Settings) -> Result<PostMe
         Keep::Stored
     };
     Ok(PostMessage {
-        to,
+        to: Target::Conversation(to),
+        origin: Origin::Client,
         body,
         mentions,
         // A token we can't keep only means that a retry isn't recognised.
@@ -182,6 +183,9 @@ pub fn patch_message(item: PatchItem, settings: &Settings) -> Result<PatchMessag
         timestamp: item.timestamp.filter(|ms| *ms > 0).map(Timestamp),
         body,
         mentions,
+        authority: Authority::Member,
+        not_before: None,
+        edits_max: None,
     })
 }
 
@@ -198,13 +202,14 @@ pub fn history_query(logs: &LogsCommand) -> Result<HistoryQuery, Refusal> {
     };
     let limit = logs.limit.or(logs.l).unwrap_or(HISTORY_DEFAULT);
     let newer = logs.direction == Some(QueryDirection::New.into());
+    let limit = usize::try_from(limit).unwrap_or(0).min(HISTORY_MAX);
+    let kind = logs.lctype.filter(|kind| *kind != 0).map(asked_kind);
     Ok(HistoryQuery {
-        conversation,
         direction: if newer { Direction::Forward } else { Direction::Backward },
         start: bound(logs.t, &logs.mid, logs.t_included),
         end: bound(logs.tt, &logs.tmid, logs.tt_included),
-        kind: logs.lctype.filter(|kind| *kind != 0).map(asked_kind),
-        limit: usize::try_from(limit).unwrap_or(0).min(HISTORY_MAX),
+        kinds: kind.map(KindFilter::Exactly).into_iter().collect(),
+        ..HistoryQuery::newest(conversation, limit)
     })
 }
 
@@ -213,14 +218,14 @@ pub fn history_query(logs: &LogsCommand) -> Result<HistoryQuery, Refusal> {
 pub fn reads(read: &ReadCommand) -> Vec<MarkRead> {
     let all_of = |cid: &str| {
         let conversation = conversation_id(cid).ok()?;
-        Some(MarkRead { conversation, until: None, id: None })
+        Some(MarkRead { conversation, until: None, id: None, device: None })
     };
     let marks = read.convs.iter().filter_map(|tuple| {
         let conversation = conversation_id(tuple.cid.as_deref()?).ok()?;
         let until = tuple.timestamp.map(Timestamp);
         // The time decides and the id is the tie-break: JS names transient messages too.
         let id = until.and(tuple.mid.as_deref()).and_then(message_id);
-        Some(MarkRead { conversation, until, id })
+        Some(MarkRead { conversation, until, id, device: None })
     });
     let legacy = read.cid.iter().chain(&read.cids).filter_map(|cid| all_of(cid));
     marks.chain(legacy).take(READS_MAX).collect()
@@ -386,6 +391,8 @@ fn sent_kind(number: i32) -> BodyKind {
         | BodyKind::Location
         | BodyKind::File
         | BodyKind::Custom(_)
+        | BodyKind::Combined
+        | BodyKind::Command
         | BodyKind::Untyped) => kind,
     }
 }
@@ -523,7 +530,7 @@ mod tests {
             (start.timestamp, start.id, start.included),
             (Timestamp(9), MessageId::from_u64(0xabc), true)
         );
-        assert_eq!(query.kind, Some(BodyKind::Text));
+        assert_eq!(query.kinds, [KindFilter::Exactly(BodyKind::Text)]);
         let bare = LogsCommand { l: None, ..js };
         assert_eq!(history_query(&bare).unwrap().limit, 20);
     }

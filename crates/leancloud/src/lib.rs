@@ -13,11 +13,13 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use posthouse_core::Posthouse;
+use posthouse_core::content::Readers;
 use posthouse_transport::http::error_json;
 use posthouse_transport::{DrainSignal, Limits, WebSocketUpgrade, offered_subprotocols};
 
 mod auth;
 mod connection;
+mod content;
 pub mod error;
 pub mod inbound;
 pub mod keys;
@@ -41,6 +43,12 @@ pub struct LeanCloud {
 }
 
 impl LeanCloud {
+    /// The readers of what this gateway writes, for [`Posthouse::new`].
+    #[must_use]
+    pub fn readers() -> Readers {
+        content::readers()
+    }
+
     /// A gateway to `posthouse`. `token_key` signs session tokens: 32 secret random bytes that must
     /// stay the same over restarts, or every client logs in anew. `limits` bound each socket, and
     /// `drain` tells when the server is about to stop.

@@ -214,10 +214,10 @@ fn last_message_columns(row: &mut Map<String, Value>, message: &Message) {
 pub fn event(client: &ClientId, interests: Interests, event: &Event) -> Option<GenericCommand> {
     let peer = client.as_str();
     match event {
-        Event::MessagePosted { message, kind, transient } => {
+        Event::MessagePosted { message, kind, transient, pair: _ } => {
             interests.hears_of(*kind).then(|| message_posted(peer, message, *kind, *transient))
         }
-        Event::MessagePatched(patch) => {
+        Event::MessagePatched { patch, pair: _ } => {
             (interests.patches() && interests.hears_of(patch.kind)).then(|| message_patched(peer, patch))
         }
         Event::Joined(member) => {
@@ -238,12 +238,19 @@ pub fn event(client: &ClientId, interests: Interests, event: &Event) -> Option<G
         }
         Event::Receipt(receipt) => Some(receipt_push(peer, receipt)),
         Event::Presence(presence) => Some(presence_push(peer, presence)),
-        Event::SessionEnded(SessionEnd::Displaced) => Some(GenericCommand {
-            session_message: Some(conflict()),
-            ..push(peer, CommandType::Session, Some(OpType::Closed))
-        }),
-        // The same device is back on another socket: telling the old one would make it return too.
-        Event::SessionEnded(SessionEnd::Replaced) => None,
+        // What stands in the inbox without an event of its own concerns other wires.
+        Event::Noted => None,
+        Event::SessionEnded { end, .. } => match end {
+            SessionEnd::Displaced
+            | SessionEnd::Removed
+            | SessionEnd::PasswordChanged
+            | SessionEnd::Dismissed => Some(GenericCommand {
+                session_message: Some(conflict()),
+                ..push(peer, CommandType::Session, Some(OpType::Closed))
+            }),
+            // The same device is back on another socket: telling the old one would make it return too.
+            SessionEnd::Replaced => None,
+        },
     }
 }
 
@@ -554,6 +561,9 @@ mod tests {
             patched_at: None,
             delivered_at: None,
             read_at: None,
+            origin: posthouse_core::message::Origin::Client,
+            edits: 0,
+            patched_by: None,
         }
     }
 
@@ -572,6 +582,8 @@ mod tests {
             last_message_at: None,
             members: vec![client("tom"), client("jerry")],
             muted_by: vec![client("jerry")],
+            owner: None,
+            admins: Vec::new(),
         }
     }
 
@@ -623,9 +635,10 @@ mod tests {
             Event::MessagePosted {
                 message: message(SCHEMA_TEXT, b"hi"),
                 kind: Kind::Group,
+                pair: None,
                 transient: false,
             },
-            Event::SessionEnded(SessionEnd::Displaced),
+            Event::SessionEnded { end: SessionEnd::Displaced, note: None },
             Event::Presence(PresenceEvent {
                 conversation: ConversationId::lasting(7),
                 online: true,
@@ -637,7 +650,11 @@ mod tests {
             assert_eq!((frame.i, frame.service, frame.peer_id.as_deref()), (None, Some(2), Some("jerry")));
         }
         assert_eq!(
-            event(&client("jerry"), Interests::default(), &Event::SessionEnded(SessionEnd::Replaced)),
+            event(
+                &client("jerry"),
+                Interests::default(),
+                &Event::SessionEnded { end: SessionEnd::Replaced, note: None }
+            ),
             None
         );
     }
@@ -647,6 +664,7 @@ mod tests {
         let temporary = Event::MessagePosted {
             message: message(SCHEMA_TEXT, b"hi"),
             kind: Kind::Temporary { until: Timestamp(9) },
+            pair: None,
             transient: false,
         };
         assert!(event(&client("jerry"), Interests(0b10), &temporary).is_some());

@@ -505,6 +505,8 @@ mod tests {
             last_message_at: Some(Timestamp(3_000)),
             members: vec![client("tom"), client("jerry")],
             muted_by: vec![],
+            owner: None,
+            admins: Vec::new(),
         }
     }
 

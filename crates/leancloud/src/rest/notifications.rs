@@ -135,6 +135,9 @@ mod tests {
             by: ClientId::parse("jerry").unwrap(),
             at: Timestamp(at),
             read: true,
+            whole: true,
+            readers: None,
+            note: None,
         })
     }
 
