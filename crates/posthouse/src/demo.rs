@@ -4,6 +4,8 @@
 //! [`talk`] is the talk, [`invite`] says how to join with an official SDK, [`keep_company`] lets Tom
 //! stay and answer whoever does.
 
+pub mod kept;
+
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -37,6 +39,12 @@ pub struct DemoTarget {
     pub app_id: String,
     /// LeanCloud App Key.
     pub app_key: String,
+    /// Easemob app key, `org#app`.
+    pub easemob_appkey: String,
+    /// The client id of the Easemob app's back end.
+    pub easemob_client_id: String,
+    /// The client secret of the Easemob app's back end.
+    pub easemob_client_secret: String,
 }
 
 /// Why the talk ended early.
@@ -111,7 +119,7 @@ pub async fn talk(server: &DemoTarget, out: &mut impl Write) -> Result<Tom, Erro
 
 /// Prints what a person needs to join: URL, ids, and a program for the official JavaScript SDK.
 pub fn invite(server: &DemoTarget, out: &mut impl Write) -> io::Result<()> {
-    let DemoTarget { url, app_id, app_key } = server;
+    let DemoTarget { url, app_id, app_key, easemob_appkey, .. } = server;
     let program = JOIN
         .replace("APP_ID", &Value::from(app_id.as_str()).to_string())
         .replace("APP_KEY", &Value::from(app_key.as_str()).to_string())
@@ -121,13 +129,15 @@ pub fn invite(server: &DemoTarget, out: &mut impl Write) -> io::Result<()> {
         "\nNow you. The server keeps running:\n\n\
          \x20 URL      {url}\n\
          \x20 App ID   {app_id}\n\
-         \x20 App Key  {app_key}\n\n\
+         \x20 App Key  {app_key}\n\
+         \x20 Easemob  {easemob_appkey}, users anna and ben, password {password}\n\n\
          Paste this into another terminal (Node.js 18 or newer) to join Tom as Jerry with the official SDK:\n\n\
          mkdir -p posthouse-hello && cd posthouse-hello && npm init -y >/dev/null\n\
          npm install leancloud-realtime@5.0.0-rc.8\n\
          cat > hello.js <<'END'\n{program}END\n\
          node hello.js\n\n\
-         Ctrl-C ends the demo.\n\n"
+         Ctrl-C ends the demo.\n\n",
+        password = kept::PASSWORD
     )?;
     out.flush()
 }
@@ -493,6 +503,9 @@ mod tests {
             url: "http://127.0.0.1:7700".to_owned(),
             app_id: "it's \"mine\"".to_owned(),
             app_key: "KEY".to_owned(),
+            easemob_appkey: "org#app".to_owned(),
+            easemob_client_id: "ID".to_owned(),
+            easemob_client_secret: "SECRET".to_owned(),
         };
         let mut out = Vec::new();
         invite(&target, &mut out).unwrap();

@@ -201,9 +201,13 @@ async fn run_demo(flags: DemoFlags) -> Result<(), Failure> {
         url: server.url(),
         app_id: app.key("leancloud.id").unwrap_or_default().to_owned(),
         app_key: app.key("leancloud.key").unwrap_or_default().to_owned(),
+        easemob_appkey: app.key("easemob.appkey").unwrap_or_default().to_owned(),
+        easemob_client_id: app.key("easemob.client_id").unwrap_or_default().to_owned(),
+        easemob_client_secret: app.key("easemob.client_secret").unwrap_or_default().to_owned(),
     };
     let mut stdout = std::io::stdout();
     let tom = demo::talk(&target, &mut stdout).await?;
+    demo::kept::talk(&target, &mut stdout).await?;
     if !flags.once {
         demo::invite(&target, &mut stdout)?;
         tokio::select! {

@@ -8,6 +8,8 @@
 //! asked (by serial), everything else waits in a bounded queue for [`Peer::expect`] and
 //! [`Peer::take_pushes`]. Every call but [`Peer::receive`] gives up after [`Peer::patience`].
 
+pub mod easemob;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -52,7 +54,7 @@ pub const PUSHES_MAX: usize = 10_000;
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// The default of 128 KiB for each connection would make 10,000 idle ones cost more than a gigabyte.
 const SOCKET_BUFFER_BYTES: usize = 4 << 10;
-/// The longest answer to an HTTP request that [`http_get`] takes.
+/// The longest answer to an HTTP request that [`http`] takes.
 const HTTP_ANSWER_BYTES_MAX: u64 = 4 << 20;
 
 /// Anything a socket may be made of: TCP, TLS over it, or a pipe in memory.
@@ -317,33 +319,13 @@ impl Peer {
     /// Opens a WebSocket at `url` (`ws://host:port/path`) and offers `subprotocol` ([`BINARY`],
     /// [`BASE64`], another; empty for none, which the wire reads as [`BINARY`]).
     pub async fn connect(url: &str, subprotocol: &str) -> Result<Self, Error> {
-        let address = Address::parse(url)?;
-        if address.tls {
-            return Err(Error::NeedsTls(url.to_owned()));
-        }
-        let stream = address.connect().await?;
+        let stream = connected(url).await?;
         Self::over(stream, url, subprotocol).await
     }
 
     /// The same over a connection made by the caller: TLS with the caller's own roots, or a pipe.
     pub async fn over(stream: impl Wire + 'static, url: &str, subprotocol: &str) -> Result<Self, Error> {
-        let handshake = |source| Error::Handshake { url: url.to_owned(), source: Box::new(source) };
-        let mut request = url.into_client_request().map_err(handshake)?;
-        if !subprotocol.is_empty() {
-            let value = HeaderValue::from_str(subprotocol)
-                .map_err(|_| Error::BadUrl(format!("subprotocol {subprotocol}")))?;
-            request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, value);
-        }
-        let config = WebSocketConfig::default()
-            .read_buffer_size(SOCKET_BUFFER_BYTES)
-            .write_buffer_size(SOCKET_BUFFER_BYTES)
-            .max_message_size(Some(MESSAGE_BYTES_MAX));
-        let stream: Box<dyn Wire> = Box::new(stream);
-        let shaken = timeout(PATIENCE, client_async_with_config(request, stream, Some(config)));
-        let (socket, _) = shaken
-            .await
-            .map_err(|_| Error::TimedOut { what: format!("the handshake of {url}"), waited: PATIENCE })?
-            .map_err(handshake)?;
+        let socket = shaken(stream, url, subprotocol).await?;
         Ok(Self {
             socket,
             base64: subprotocol.starts_with("lc.proto2base64"),
@@ -1042,23 +1024,74 @@ pub async fn route(server: &str, app_id: &str) -> Result<String, Error> {
     }
 }
 
+async fn connected(url: &str) -> Result<TcpStream, Error> {
+    let address = Address::parse(url)?;
+    if address.tls {
+        return Err(Error::NeedsTls(url.to_owned()));
+    }
+    address.connect().await
+}
+
+/// A WebSocket over a connection.
+async fn shaken(
+    stream: impl Wire + 'static,
+    url: &str,
+    subprotocol: &str,
+) -> Result<WebSocketStream<Box<dyn Wire>>, Error> {
+    let handshake = |source| Error::Handshake { url: url.to_owned(), source: Box::new(source) };
+    let mut request = url.into_client_request().map_err(handshake)?;
+    if !subprotocol.is_empty() {
+        let value = HeaderValue::from_str(subprotocol)
+            .map_err(|_| Error::BadUrl(format!("subprotocol {subprotocol}")))?;
+        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+    }
+    let config = WebSocketConfig::default()
+        .read_buffer_size(SOCKET_BUFFER_BYTES)
+        .write_buffer_size(SOCKET_BUFFER_BYTES)
+        .max_message_size(Some(MESSAGE_BYTES_MAX));
+    let stream: Box<dyn Wire> = Box::new(stream);
+    let shaken = timeout(PATIENCE, client_async_with_config(request, stream, Some(config)));
+    let (socket, _) = shaken
+        .await
+        .map_err(|_| Error::TimedOut { what: format!("the handshake of {url}"), waited: PATIENCE })?
+        .map_err(handshake)?;
+    Ok(socket)
+}
+
+/// A plain HTTP `GET`; status and body.
+pub async fn http_get(server: &str, path: &str, headers: &[(&str, &str)]) -> Result<(u16, Vec<u8>), Error> {
+    http(server, "GET", path, headers, None).await
+}
+
 /// A plain HTTP request; status and body. Knows as much of HTTP as our own server speaks: an answer
 /// with a length, or one that ends with the connection.
-pub async fn http_get(server: &str, path: &str, headers: &[(&str, &str)]) -> Result<(u16, Vec<u8>), Error> {
+pub async fn http(
+    server: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> Result<(u16, Vec<u8>), Error> {
     let address = Address::parse(server)?;
     if address.tls {
         return Err(Error::NeedsTls(server.to_owned()));
     }
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", address.authority);
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", address.authority);
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
+    if let Some(body) = body {
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
     request.push_str("\r\n");
+    let mut request = request.into_bytes();
+    request.extend_from_slice(body.unwrap_or_default());
 
     let exchange = async {
         let mut stream = address.connect().await?;
         let unreachable = |source| Error::Unreachable { address: address.authority.clone(), source };
-        stream.write_all(request.as_bytes()).await.map_err(unreachable)?;
+        stream.write_all(&request).await.map_err(unreachable)?;
         let mut answer = Vec::new();
         stream.take(HTTP_ANSWER_BYTES_MAX).read_to_end(&mut answer).await.map_err(unreachable)?;
         Ok::<_, Error>(answer)

@@ -35,7 +35,12 @@ pub async fn run(posthouse: Arc<Posthouse>) {
     loop {
         tokio::select! {
             () = &mut forgetting => {}
-            _ = sweep.tick() => posthouse.sweep().await,
+            _ = sweep.tick() => {
+                posthouse.sweep().await;
+                if let Err(error) = posthouse.flush_positions().await {
+                    tracing::warn!(%error, "how far devices have got can't be written yet");
+                }
+            }
             _ = apps.tick() => match posthouse.reload_apps().await {
                 Ok(true) => tracing::info!("apps were reloaded"),
                 Ok(false) => {}
@@ -52,13 +57,22 @@ async fn forget_all(posthouse: &Posthouse) {
         Ok(buckets) => tracing::info!(buckets, "forgot expired temporary conversations"),
         Err(error) => tracing::warn!(%error, "expired temporary conversations can't be forgotten yet"),
     }
-    // Slice by slice until none is left, each in a commit that live traffic shares.
+    forget_slices("old notifications", || posthouse.forget_notifications()).await;
+    forget_slices("deleted messages", || posthouse.forget_deleted()).await;
+    forget_slices("devices long gone", || posthouse.forget_devices()).await;
+}
+
+/// Slice by slice until none is left, each in a commit that live traffic shares.
+async fn forget_slices<F>(what: &str, mut forget: impl FnMut() -> F)
+where
+    F: Future<Output = posthouse_core::Result<usize>>,
+{
     loop {
-        match posthouse.forget_notifications().await {
+        match forget().await {
             Ok(0) => return,
             Ok(_) => tokio::task::yield_now().await,
             Err(error) => {
-                tracing::warn!(%error, "old notifications can't be forgotten yet");
+                tracing::warn!(%error, what, "can't be forgotten yet");
                 return;
             }
         }

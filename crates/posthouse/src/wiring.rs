@@ -13,6 +13,7 @@ use axum::routing::get;
 use posthouse_core::Posthouse;
 use posthouse_core::idgen::IdGen;
 use posthouse_core::time::{Chance, Clock};
+use posthouse_easemob::Easemob;
 use posthouse_leancloud::LeanCloud;
 use posthouse_store::{OpenError, OpenOptions, SqliteStore};
 use posthouse_transport::http::{cors, error_body, error_json, json, json_errors};
@@ -20,8 +21,9 @@ use posthouse_transport::{
     Drain, Limits, Listener, ServeSettings, TlsConfig, TlsConfigError, WebSocketUpgrade,
 };
 use tokio::task::JoinSet;
+use tower::ServiceExt as _;
 
-use crate::adapter::{SystemChance, SystemClock, metrics};
+use crate::adapter::{FileBlobs, SystemChance, SystemClock, metrics};
 use crate::config::Config;
 use crate::{secrets, sweeper};
 
@@ -99,11 +101,14 @@ impl Server {
         };
         let ids = Arc::new(IdGen::new(0));
         let store = SqliteStore::open(&config.data, OpenOptions::new(world.clock.clone(), ids.clone()))?;
-        let posthouse = Arc::new(Posthouse::new(Arc::new(store), world.clock, world.chance, ids));
+        let readers = [LeanCloud::readers(), posthouse_easemob::readers()].concat();
+        let posthouse = Arc::new(Posthouse::new(Arc::new(store), world.clock, world.chance, ids, readers));
         posthouse.reload_apps().await?;
+        let blobs = Arc::new(FileBlobs::new(&config.data));
 
         let drain = Drain::new();
         let leancloud = LeanCloud::new(posthouse.clone(), token_key, limits(config), drain.signal());
+        let easemob = Easemob::new(posthouse.clone(), token_key, blobs, limits(config), drain.signal());
         let secure = tls.is_some();
         let listen_error = |address| move |source| StartError::Listen { address, source };
         let door = Listener::bind(config.listen, tls).await.map_err(listen_error(config.listen))?;
@@ -118,7 +123,7 @@ impl Server {
         let admin_settings =
             ServeSettings { max_connections: ADMIN_CONNECTIONS_MAX, ..ServeSettings::default() };
         let mut tasks = JoinSet::new();
-        tasks.spawn(door.serve(door_routes(&leancloud), settings, drain.signal()));
+        tasks.spawn(door.serve(door_routes(&leancloud, &easemob), settings, drain.signal()));
         tasks.spawn(admin.serve(admin_routes(), admin_settings, drain.signal()));
         if world.sweeper {
             tasks.spawn(sweeper::run(posthouse.clone()));
@@ -164,23 +169,29 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// One port for everything apps do: REST by path, a WebSocket at any path.
-fn door_routes(leancloud: &Arc<LeanCloud>) -> Router {
-    let sockets = leancloud.clone();
-    leancloud
+/// One port for everything apps do. Whoever asks for a WebSocket gets Easemob's at its path and
+/// LeanCloud's at any other, so sockets are looked for before REST routes, some of which match nearly any
+/// path.
+fn door_routes(leancloud: &Arc<LeanCloud>, easemob: &Arc<Easemob>) -> Router {
+    let nothing = async || error_json(StatusCode::NOT_FOUND, "there is nothing at this address");
+    let rest = leancloud
         .router()
+        .merge(easemob.router())
         .route("/health", get(health))
-        .fallback(
-            move |upgrade: Option<WebSocketUpgrade>, headers: HeaderMap, uri: Uri, _request: Request| {
-                let leancloud = sockets.clone();
-                async move {
-                    match upgrade {
-                        Some(upgrade) => leancloud.upgrade(upgrade, &headers, &uri),
-                        None => error_json(StatusCode::NOT_FOUND, "there is nothing at this address"),
-                    }
+        .fallback(nothing)
+        .layer(json_errors(error_body));
+    let doors = (leancloud.clone(), easemob.clone(), rest);
+    Router::new()
+        .fallback(move |upgrade: Option<WebSocketUpgrade>, headers: HeaderMap, uri: Uri, request: Request| {
+            let (leancloud, easemob, rest) = doors.clone();
+            async move {
+                match upgrade {
+                    Some(upgrade) if Easemob::is_socket_path(uri.path()) => easemob.upgrade(upgrade),
+                    Some(upgrade) => leancloud.upgrade(upgrade, &headers, &uri),
+                    None => rest.oneshot(request).await.into_response(),
                 }
-            },
-        )
+            }
+        })
         .layer(cors())
         .layer(json_errors(error_body))
 }

@@ -83,5 +83,29 @@ fn errors() {
             if operations.len() == Operation::ALL.len() { "all".to_owned() } else { operations.join("; ") };
         writeln!(text, "| {cause} | {number} | {operations} |").unwrap();
     }
+    easemob_errors(&mut text);
     check("errors.md", &text);
+}
+
+fn easemob_errors(text: &mut String) {
+    text.push_str(
+        "\n## The Easemob wire\n\nWhat the socket answers to a login or to something sent: `errorCode` and `reason` of \
+         the status. A refused login ends the connection, anything else has no effect. Errors of REST are in \
+         [wire/easemob.md](wire/easemob.md).\n\n\
+         | cause | code | reason | to |\n|---|---|---|---|\n",
+    );
+    let mut rows: Vec<(String, String, String, Vec<&str>)> = Vec::new();
+    for row in posthouse_easemob::error::table() {
+        let code = format!("{} `{}`", row.code, row.name);
+        let same = |known: &&mut (String, String, String, Vec<&str>)| {
+            (&known.0, &known.1, &known.2) == (&row.cause, &code, &row.reason)
+        };
+        match rows.iter_mut().find(same) {
+            Some((.., operations)) => operations.push(row.operation),
+            None => rows.push((row.cause, code, row.reason, vec![row.operation])),
+        }
+    }
+    for (cause, code, reason, operations) in rows {
+        writeln!(text, "| {cause} | {code} | {reason} | {} |", operations.join(", ")).unwrap();
+    }
 }

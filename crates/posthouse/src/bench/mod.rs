@@ -2,7 +2,7 @@
 //! message.
 //!
 //! [`pairs`] makes clients talk to each other at a fixed rate, [`idle`] holds connections that say
-//! nothing. Both measure a running server or one that they start themselves. [`schedule`] fixes the
+//! nothing, [`kept`] fills a server through the Easemob door and reads lists and history. They measure a running server or one that they start themselves. [`schedule`] fixes the
 //! load in advance, [`check`] finds loss, duplicates and wrong order, [`report`] prints.
 
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use crate::peer;
 
 pub mod check;
 pub mod idle;
+pub mod kept;
 pub mod pairs;
 pub mod process;
 pub mod report;
@@ -37,6 +38,9 @@ enum Workload {
     Pairs(pairs::Args),
     /// Logged-in clients that say nothing, to see what a connection costs.
     Idle(idle::Args),
+    /// Lists, history, catching up and one-way deletion through the Easemob door, on a server that is
+    /// filled for it.
+    Kept(kept::Args),
 }
 
 /// What to measure, and how fast to connect.
@@ -76,6 +80,9 @@ pub enum Error {
     /// `--url` without `--app-id`.
     #[error("--url needs --app-id")]
     NoApp,
+    /// `--url` with a workload that fills a server.
+    #[error("this workload fills a server and needs one of its own: leave --url away")]
+    OwnServerOnly,
     /// The own server could not be started.
     #[error("a server could not be started for this run")]
     OwnServer(#[source] std::io::Error),
@@ -116,6 +123,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
     match args.workload {
         Workload::Pairs(args) => pairs::run(&args, &mut out).await,
         Workload::Idle(args) => idle::run(&args, &mut out).await,
+        Workload::Kept(args) => kept::run(&args, &mut out).await,
     }
 }
 

@@ -353,6 +353,82 @@ fn build(debug: bool) -> &'static str {
     if debug { "DEBUG BUILD, figures are of no value" } else { "release build" }
 }
 
+/// What reading one user's conversation list takes.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct ListFigures {
+    pub conversations: u32,
+    /// Whether the pages held every conversation, each once (of the first fifty pages).
+    pub complete: bool,
+    pub first_page: Latency,
+    pub last_page: Latency,
+}
+
+/// The result of `bench kept`.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct KeptReport {
+    pub bench: &'static str,
+    pub version: &'static str,
+    pub debug_build: bool,
+    pub server: String,
+    pub calls: u32,
+    pub lists: Vec<ListFigures>,
+    pub offline_sent: u64,
+    pub offline_received: u64,
+    pub offline_in_order: bool,
+    pub offline_seconds: f64,
+    pub offline_per_second: f64,
+    pub sends_per_second: f64,
+    pub messages_stored: u64,
+    pub history_page: Latency,
+    pub remove_50_ids: Latency,
+    pub remove_until: Latency,
+    pub resident_bytes: Option<u64>,
+    pub written_bytes: Option<u64>,
+}
+
+impl Report for KeptReport {
+    fn table(&self) -> String {
+        let line = |name: &str, latency: &Latency| {
+            format!(
+                "{name:<44} p50 {:>7.2}  p99 {:>7.2}  max {:>7.2} ms\n",
+                latency.p50_ms, latency.p99_ms, latency.max_ms
+            )
+        };
+        let mut table = format!(
+            "posthouse {} bench kept, {}\n{}\n{} calls each, a new HTTP connection for every call\n",
+            self.version, self.server, DURABILITY, self.calls
+        );
+        for list in &self.lists {
+            let count = list.conversations;
+            table += &line(&format!("list of 20, first page of {count} conversations"), &list.first_page);
+            table += &line(&format!("list of 20, last page of {count} conversations"), &list.last_page);
+        }
+        let stored = self.messages_stored;
+        table += &line(&format!("history, newest 50 of {stored} stored messages"), &self.history_page);
+        table += &line("one-way deletion of 50 ids", &self.remove_50_ids);
+        table += &line("one-way deletion up to a time", &self.remove_until);
+        table += &format!(
+            "{} messages for one user who was away: {} received in {:.2} s ({:.0}/s), {}\n\
+             64 users on 64 connections wrote {stored} messages, {:.0}/s\n",
+            self.offline_sent,
+            self.offline_received,
+            self.offline_seconds,
+            self.offline_per_second,
+            if self.offline_in_order { "in order" } else { "OUT OF ORDER" },
+            self.sends_per_second,
+        );
+        table
+    }
+
+    fn passed(&self) -> bool {
+        self.offline_in_order
+            && self.offline_received == self.offline_sent
+            && self.lists.iter().all(|list| list.complete)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {

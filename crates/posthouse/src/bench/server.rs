@@ -28,9 +28,19 @@ pub(super) struct Server {
     pub(super) app_id: String,
     /// Whose CPU time and memory are measured.
     pub(super) pid: Option<u32>,
+    /// The other door of the app, where it is known.
+    pub(super) easemob: Option<EasemobDoor>,
     /// In words, for the report.
     pub(super) description: String,
     own: Option<Own>,
+}
+
+/// What an Easemob app's back end knows.
+#[derive(Debug)]
+pub(super) struct EasemobDoor {
+    pub(super) app_key: String,
+    pub(super) client_id: String,
+    pub(super) client_secret: String,
 }
 
 /// Ends with its owner.
@@ -57,6 +67,7 @@ impl Server {
                 url: peer::route(url, app_id).await?,
                 app_id: app_id.clone(),
                 pid: target.server_pid,
+                easemob: None,
                 description: format!("the server at {url}"),
                 own: None,
             }),
@@ -78,7 +89,12 @@ impl Server {
         fs::create_dir_all(&folder).map_err(Error::OwnServer)?;
         let folder = folder.canonicalize().map_err(Error::OwnServer)?;
         let app_id = format!("bench-{}", SystemChance.text(16));
-        create_app(&program, &folder, &app_id)?;
+        let door = EasemobDoor {
+            app_key: format!("bench#{app_id}"),
+            client_id: SystemChance.text(24),
+            client_secret: SystemChance.text(32),
+        };
+        create_app(&program, &folder, &app_id, &door)?;
 
         let port = free_port().map_err(Error::OwnServer)?;
         let admin_port = free_port().map_err(Error::OwnServer)?;
@@ -100,6 +116,7 @@ impl Server {
             url,
             app_id,
             pid: Some(pid),
+            easemob: Some(door),
             description: format!("own server, process {pid}, data on {}", disk(&folder)),
             own: Some(own),
         })
@@ -123,15 +140,23 @@ fn own_command(program: &Path, folder: &Path) -> Command {
     command
 }
 
-fn create_app(program: &Path, folder: &Path, app_id: &str) -> Result<(), Error> {
-    let mut child = own_command(program, folder)
+fn create_app(program: &Path, folder: &Path, app_id: &str, door: &EasemobDoor) -> Result<(), Error> {
+    let mut create = own_command(program, folder);
+    create
         .args(["app", "create", app_id, "--leancloud-id", app_id])
-        .args(["--leancloud-key", &SystemChance.text(24)])
-        .arg("--data")
-        .arg(folder)
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(Error::OwnServer)?;
+        .args(["--leancloud-key", &SystemChance.text(24), "--easemob-appkey", &door.app_key])
+        .args(["--easemob-client-id", &door.client_id, "--easemob-client-secret", &door.client_secret]);
+    finish(create, folder)?;
+    // Lists are filled by REST, because one call reaches hundreds.
+    let mut set = own_command(program, folder);
+    set.args(["app", "set", app_id, "rest_messages_in_conversation_list=write"]);
+    finish(set, folder)
+}
+
+/// Runs a command on the data directory to its end.
+fn finish(mut command: Command, folder: &Path) -> Result<(), Error> {
+    let mut child =
+        command.arg("--data").arg(folder).stderr(Stdio::piped()).spawn().map_err(Error::OwnServer)?;
     let mut said = String::new();
     if let Some(stderr) = &mut child.stderr {
         stderr.read_to_string(&mut said).map_err(Error::OwnServer)?;

@@ -1,13 +1,7 @@
-//! The server is killed with SIGKILL again and again while clients send over real sockets. Every
-//! acked message must be in history exactly once and in order, and unread numbers must be what a
-//! recount gives. `POSTHOUSE_KILLS` sets how often (default 20), `POSTHOUSE_SEED` which moments.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+//! The LeanCloud wire: every acked message must be in history exactly once and in order, and unread
+//! numbers must be what a recount gives.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,68 +10,7 @@ use posthouse_leancloud::wire::proto::{CommandType, LogItem, LogsCommand};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// The program to kill: `POSTHOUSE_BIN`, or the one that cargo built for this test.
-fn program() -> String {
-    std::env::var("POSTHOUSE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_posthouse").to_owned())
-}
-
-/// A server in a process of its own, so that it can be killed.
-struct Victim {
-    child: Child,
-    socket_url: String,
-    /// Kept open: the server still writes to it.
-    _stdout: BufReader<ChildStdout>,
-}
-
-impl Victim {
-    fn start(data: &Path) -> Self {
-        let mut child = Command::new(program())
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--log",
-                "warn",
-                "--data",
-            ])
-            .arg(data)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        let url =
-            line.trim().strip_prefix("posthouse: ready on http").expect("the server says that it is ready");
-        Self { socket_url: format!("ws{url}/"), child, _stdout: stdout }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        // After `kill` there is nothing left to end, and a failing test must not leave a server behind.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn create_app(data: &Path) -> String {
-    let output = Command::new(program())
-        .args(["app", "create", "kill", "--json", "--data"])
-        .arg(data)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let app: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    app["leancloud_id"].as_str().unwrap().to_owned()
-}
+use super::{Victim, create_app, draw, setting};
 
 /// A client that sends numbered messages to one conversation, one after the other.
 struct Seat {
@@ -131,26 +64,14 @@ impl Seat {
     }
 }
 
-/// Splitmix64: the kills' moments repeat with the seed.
-fn draw(state: &mut u64, below: u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    (z ^ (z >> 31)) % below
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acked_is_lost_when_the_server_is_killed() {
     let (kills, mut chance) = (setting("POSTHOUSE_KILLS", 20), setting("POSTHOUSE_SEED", 1));
     let data = tempfile::tempdir().unwrap();
-    let app = create_app(data.path());
+    let app = create_app(data.path())["leancloud_id"].as_str().unwrap().to_owned();
     let mut victim = Victim::start(data.path());
-    let mut seats = take_seats(&victim.socket_url, &app).await;
+    let url = |victim: &Victim| format!("ws://{}/", victim.address);
+    let mut seats = take_seats(&url(&victim), &app).await;
 
     for _ in 0..kills {
         // The moment is a number of acks, so that the test doesn't depend on how fast the machine is.
@@ -159,7 +80,7 @@ async fn nothing_acked_is_lost_when_the_server_is_killed() {
         let stop = Arc::new(AtomicBool::new(false));
         let mut talking = JoinSet::new();
         for seat in seats.drain(..) {
-            talking.spawn(seat.talk(victim.socket_url.clone(), app.clone(), acks.clone(), stop.clone()));
+            talking.spawn(seat.talk(url(&victim), app.clone(), acks.clone(), stop.clone()));
         }
         drop(acks);
         for _ in 0..moment {
@@ -175,8 +96,8 @@ async fn nothing_acked_is_lost_when_the_server_is_killed() {
         victim = Victim::start(data.path());
     }
 
-    let histories = check_history(&victim.socket_url, &app, &seats).await;
-    check_unread(&victim.socket_url, &app, &seats, &histories).await;
+    let histories = check_history(&url(&victim), &app, &seats).await;
+    check_unread(&url(&victim), &app, &seats, &histories).await;
     victim.kill();
     let differences = posthouse_store::audit(data.path()).unwrap();
     assert!(differences.is_empty(), "{differences:#?}");

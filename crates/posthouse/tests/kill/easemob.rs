@@ -1,0 +1,218 @@
+//! The Easemob wire: every acked message must be in history exactly once and in order, every device must
+//! have been given every message of the others, in order, and unread numbers must be what a recount gives.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use posthouse::peer::easemob::{Device, Identity, Rest, text_of};
+use posthouse_easemob::wire::proto::{Jid, Meta};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{Victim, create_app, draw, setting};
+
+/// A user with one device that writes numbered messages to one chat, and reads what others write.
+struct Seat {
+    identity: Identity,
+    to: Jid,
+    /// The others of the chat.
+    others: Vec<String>,
+    /// Number and id of what was acked.
+    acked: Vec<(u32, u64)>,
+    /// Ids and texts of others' messages as they came, those given again after a kill left out.
+    received: Vec<(u64, String)>,
+    /// How many sends ended without an answer and were tried again with the same client id.
+    retries: u32,
+}
+
+impl Seat {
+    fn name(&self) -> &str {
+        &self.identity.name
+    }
+
+    /// Sends until the connection is lost or `stop` is set.
+    async fn talk(mut self, server: String, acks: mpsc::Sender<()>, stop: Arc<AtomicBool>) -> Self {
+        let Ok(mut device) = Device::login(&server, self.identity.clone()).await else { return self };
+        while !stop.load(Ordering::Relaxed) {
+            let number = u32::try_from(self.acked.len()).unwrap();
+            let mut meta = device.text_meta(&self.to, &format!("{}:{number}", self.name()));
+            meta.id = Some(u64::from(number) + 1);
+            let Ok(ack) = device.post(meta).await else {
+                self.retries += 1;
+                break;
+            };
+            let status = ack.status.unwrap_or_default();
+            assert_eq!(status.error_code, Some(0), "only a broken connection may end a talk: {status:?}");
+            self.acked.push((number, ack.server_id.unwrap()));
+            if number.is_multiple_of(5) {
+                match device.sync().await {
+                    Ok(metas) => self.take(&metas),
+                    Err(_) => break,
+                }
+            }
+            if acks.send(()).await.is_err() {
+                break;
+            }
+        }
+        self
+    }
+
+    fn take(&mut self, metas: &[Meta]) {
+        for meta in metas.iter().filter(|meta| meta.ns == Some(1)) {
+            let id = meta.id();
+            // What was given but not acknowledged before a kill is given again.
+            if !self.received.iter().rev().any(|(seen, _)| *seen == id) {
+                self.received.push((id, text_of(meta)));
+            }
+        }
+    }
+
+    /// The chat as history has it: id, sender and text from old to new.
+    async fn history(&self, rest: &Rest) -> Vec<(u64, String, String)> {
+        let queue = format!("{}@{}", self.to.name(), self.to.domain());
+        let path = format!("/users/{}/messageroaming?format=json", self.name());
+        let (mut history, mut start) = (Vec::new(), json!(-1));
+        loop {
+            let wish = json!({ "queue": queue, "start": start, "pull_number": 50, "is_positive": true });
+            let page = rest.ok("POST", &path, Some(&wish)).await.unwrap();
+            for message in page["data"]["msgs"].as_array().unwrap() {
+                history.push((
+                    message["msg_id"].as_str().unwrap().parse().unwrap(),
+                    message["from"].as_str().unwrap().to_owned(),
+                    message["payload"]["bodies"][0]["msg"].as_str().unwrap().to_owned(),
+                ));
+            }
+            if page["data"]["is_last"] == json!(true) {
+                return history;
+            }
+            start = page["data"]["next_key"].clone();
+        }
+    }
+
+    async fn check(&mut self, server: &str, rest: &Rest) {
+        let rest = rest.with_token(&self.identity.token);
+        let history = self.history(&rest).await;
+        assert!(history.windows(2).all(|pair| pair[0].0 < pair[1].0), "{} is out of order", self.to.name());
+        let mine: Vec<_> = history.iter().filter(|(_, from, _)| from == self.name()).collect();
+        // One message may have been kept whose ack never arrived: the one that was on the way.
+        assert!(mine.len() == self.acked.len() || mine.len() == self.acked.len() + 1, "{}", self.name());
+        for ((id, _, text), number) in mine.iter().zip(0..) {
+            assert_eq!(*text, format!("{}:{number}", self.name()), "lost, doubled or out of order");
+            if let Some((_, acked)) = self.acked.get(number) {
+                assert_eq!(id, acked);
+            }
+        }
+
+        let mut device = Device::login(server, self.identity.clone()).await.unwrap();
+        let metas = device.sync().await.unwrap();
+        self.take(&metas);
+        assert_eq!(device.sync().await.unwrap().len(), 0, "what was acknowledged comes again");
+        let theirs: Vec<(u64, String)> = history
+            .iter()
+            .filter(|(_, from, _)| self.others.contains(from))
+            .map(|(id, _, text)| (*id, text.clone()))
+            .collect();
+        assert_eq!(self.received, theirs, "{} was given something else than history has", self.name());
+        let path = format!("/users/{}/user_channels/page?pageNum=1&pageSize=20", self.name());
+        let list = rest.ok("GET", &path, None).await.unwrap();
+        assert_eq!(list["data"]["channel_infos"][0]["unread_num"], json!(theirs.len()), "{list}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acked_over_msync_is_lost_when_the_server_is_killed() {
+    let (kills, mut chance) = (setting("POSTHOUSE_KILLS", 20), setting("POSTHOUSE_SEED", 1));
+    let data = tempfile::tempdir().unwrap();
+    let app = create_app(data.path());
+    let mut victim = Victim::start(data.path());
+    let http = |victim: &Victim| format!("http://{}", victim.address);
+    let app_key = app["easemob_appkey"].as_str().unwrap();
+    let mut seats = take_seats(&http(&victim), &app).await;
+
+    for _ in 0..kills {
+        let moment = 1 + draw(&mut chance, 600);
+        let (acks, mut acked) = mpsc::channel(64);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut talking = JoinSet::new();
+        for seat in seats.drain(..) {
+            talking.spawn(seat.talk(http(&victim), acks.clone(), stop.clone()));
+        }
+        drop(acks);
+        for _ in 0..moment {
+            acked.recv().await.expect("the clients go on until the server is killed");
+        }
+        victim.kill();
+        stop.store(true, Ordering::Relaxed);
+        acked.close();
+        while acked.recv().await.is_some() {}
+        while let Some(seat) = talking.join_next().await {
+            seats.push(seat.unwrap());
+        }
+        victim = Victim::start(data.path());
+    }
+
+    let rest = Rest::new(&http(&victim), app_key);
+    for seat in &mut seats {
+        seat.check(&http(&victim), &rest).await;
+    }
+    victim.kill();
+    let differences = posthouse_store::audit(data.path()).unwrap();
+    assert!(differences.is_empty(), "{differences:#?}");
+    let total: usize = seats.iter().map(|seat| seat.acked.len()).sum();
+    let retried: u32 = seats.iter().map(|seat| seat.retries).sum();
+    println!(
+        "{kills} kills, {total} acked messages over MSYNC, {retried} sends cut off, none lost or doubled"
+    );
+}
+
+/// Two pairs and a group of three.
+async fn take_seats(server: &str, app: &serde_json::Value) -> Vec<Seat> {
+    let text = |name: &str| app[name].as_str().unwrap();
+    let app_key = text("easemob_appkey");
+    let rest = Rest::new(server, app_key);
+    let token = rest.app_token(text("easemob_client_id"), text("easemob_client_secret")).await.unwrap();
+    let rest = rest.with_token(&token);
+    let mut tokens = HashMap::new();
+    for name in ["p1", "p2", "q1", "q2", "g1", "g2", "g3"] {
+        let grant = json!({ "grant_type": "inherit", "username": name, "autoCreateUser": true });
+        let answer = rest.ok("POST", "/token", Some(&grant)).await.unwrap();
+        tokens.insert(name, answer["access_token"].as_str().unwrap().to_owned());
+    }
+    let group = json!({ "groupname": "g", "public": false, "owner": "g1", "members": ["g2", "g3"] });
+    let group = rest.ok("POST", "/chatgroups", Some(&group)).await.unwrap();
+    let group = group["data"]["groupid"].as_str().unwrap().to_owned();
+    let rooms: BTreeMap<&str, &[&str]> =
+        BTreeMap::from([("p", &["p1", "p2"][..]), ("q", &["q1", "q2"]), ("g", &["g1", "g2", "g3"])]);
+    let mut seats = Vec::new();
+    for (kind, members) in rooms {
+        for name in members {
+            let others: Vec<String> =
+                members.iter().filter(|other| *other != name).map(|other| (*other).to_owned()).collect();
+            let (to, domain) = match kind {
+                "g" => (group.clone(), "conference.easemob.com"),
+                _ => (others[0].clone(), "easemob.com"),
+            };
+            seats.push(Seat {
+                identity: Identity {
+                    app_key: app_key.to_owned(),
+                    name: (*name).to_owned(),
+                    resource: format!("webim_web_{name}"),
+                    token: tokens[name].clone(),
+                },
+                to: Jid {
+                    app_key: Some(app_key.to_owned()),
+                    name: Some(to),
+                    domain: Some(domain.to_owned()),
+                    client_resource: None,
+                },
+                others,
+                acked: Vec::new(),
+                received: Vec::new(),
+                retries: 0,
+            });
+        }
+    }
+    seats
+}
