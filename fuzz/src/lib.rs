@@ -10,6 +10,15 @@ use posthouse_core::app::Settings;
 use posthouse_core::conversation::{Conversation, Kind, MemberSet};
 use posthouse_core::id::{ClientId, ConversationId};
 use posthouse_core::time::Timestamp;
+use posthouse_easemob::wire::bodies::{self, Form};
+use posthouse_easemob::wire::frame::{self, Downlink, ProvisionReply, Status, Uplink};
+use posthouse_easemob::wire::jid::Jid;
+use posthouse_easemob::wire::lz4::{Decoder, Encoder};
+use posthouse_easemob::wire::meta::{self, Delivery, SentMeta};
+use posthouse_easemob::wire::proto::message_body::Type as BodyType;
+use posthouse_easemob::wire::proto::status::ErrorCode;
+use posthouse_easemob::wire::proto::{MSync, MessageBody, Meta};
+use posthouse_easemob::wire::raw;
 use posthouse_leancloud::query::{self, Asked};
 use posthouse_leancloud::wire::command::{Command, Envelope};
 use posthouse_leancloud::wire::framing::{Framing, decode};
@@ -17,7 +26,7 @@ use posthouse_leancloud::wire::proto::{CommandType, ConvCommand, GenericCommand}
 use posthouse_leancloud::{error, inbound};
 use posthouse_transport::Frame;
 use prost::Message as _;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 /// One WebSocket message: the first byte says whether it is text, the rest is its payload.
 pub fn frames(bytes: &[u8]) -> bool {
@@ -127,6 +136,120 @@ pub fn where_query(bytes: &[u8]) -> bool {
     })
 }
 
+/// The longest plain message of an MSYNC stream here.
+const PLAIN_BYTES_MAX: usize = 256 * 1024;
+
+/// One MSYNC message: the first byte says whether it is compressed, the rest is the message.
+pub fn msync_frames(bytes: &[u8]) -> bool {
+    let Some((kind, message)) = bytes.split_first() else { return false };
+    let plain = if kind % 2 == 0 {
+        let packed = Encoder::default().encode(message);
+        let unpacked = Decoder::new(PLAIN_BYTES_MAX).decode(&packed);
+        assert_eq!(unpacked.as_deref(), Ok(message), "what we pack we can unpack");
+        Bytes::copy_from_slice(message)
+    } else {
+        let Ok(plain) = Decoder::new(PLAIN_BYTES_MAX).decode(message) else { return false };
+        assert!(plain.len() <= 255 * message.len(), "no more than LZ4 can hold");
+        plain
+    };
+    let queue = match frame::decode(plain.clone()) {
+        Err(unreadable) => {
+            assert!(!unreadable.to_string().is_empty());
+            return false;
+        }
+        Ok(Uplink::Provision(login)) => {
+            let status = Status::new(ErrorCode::Fail, login.token().unwrap_or_default());
+            says(Downlink::Provision(ProvisionReply::refusal(&login, status)), plain.len());
+            login.guid
+        }
+        Ok(Uplink::Unread) => Jid::system(),
+        Ok(Uplink::Pull(pull)) => pull.queue,
+        Ok(Uplink::Roam(roam)) => roam.queue,
+        Ok(Uplink::Logout(logout)) => logout.guid,
+        Ok(Uplink::Send(sent)) => {
+            let stored = sent.stored("web_1");
+            says(Downlink::Push { queue: sent.to.clone(), metas: vec![stored], timestamp: 1 }, plain.len());
+            sent.to
+        }
+    };
+    says(Downlink::End { status: Status::OK, queue, timestamp: i64::MIN }, plain.len());
+    true
+}
+
+/// An answer made of parts of a request is read again and not much longer.
+fn says(downlink: Downlink, request_bytes: usize) {
+    let written = downlink.encode();
+    assert!(
+        written.len() <= 2 * request_bytes + 256,
+        "{request_bytes} bytes are answered by {}",
+        written.len()
+    );
+    assert!(MSync::decode(written).is_ok(), "what we write we can read");
+}
+
+/// A `Meta` as a client sends it, to the store and on to a receiver.
+pub fn msync_metas(bytes: &[u8]) -> bool {
+    let Ok(sent) = SentMeta::read(&Bytes::copy_from_slice(bytes)) else { return false };
+    let stored = sent.stored("web_1");
+    let (from, to) = (Jid::person("acme#demo", "alice"), Jid::conference("acme#demo", "1001"));
+    let delivery = Delivery { id: 7, from: &from, to: &to, timestamp: 1_795_302_129_043, body_meta: None };
+    let delivered = meta::deliver(&stored, delivery).expect("what was read can be delivered");
+    // Ids, addresses, time, route: the server's. All else is the sender's, byte for byte.
+    assert_eq!(raw::strip(&delivered, &[1, 2, 3, 4]), raw::strip(bytes, &[1, 2, 3, 4, 7, 10]));
+    let read = Meta::decode(delivered).expect("what we deliver can be read");
+    assert_eq!((read.id, read.timestamp), (Some(7), Some(1_795_302_129_043)));
+    let sender = read.from.map(Jid::from).unwrap_or_default();
+    assert_eq!(sender, Jid { resource: "web_1".to_owned(), ..from.clone() });
+
+    let Ok(body) = sent.body() else { return false };
+    let _said: bool = sent.agrees_with(&body, "alice");
+    let peek = meta::peek(&stored).expect("what has a body can be looked into");
+    assert_eq!(peek.resource, "web_1");
+    assert_eq!(peek.body_type, BodyType::try_from(body.r#type.unwrap_or_default()).ok());
+    assert_eq!(peek.kind, body.contents.first().and_then(bodies::Kind::of_content));
+    let known = Delivery { body_meta: Some("{}"), ..delivery };
+    let with_meta = meta::deliver(&stored, known).expect("what has a body can be delivered");
+    let expected = MessageBody { meta: Some("{}".to_owned()), ..body.clone() };
+    let with_meta = meta::body(&with_meta).expect("what was delivered can be read");
+    // As bytes, because a number that is none does not equal itself.
+    assert_eq!(with_meta.encode_to_vec(), expected.encode_to_vec());
+    let again = meta::edited(&stored, &sent.payload, true).expect("what has a body can be edited");
+    let again = meta::body(&again).expect("what was edited can be read");
+    assert_eq!(again.encode_to_vec(), body.encode_to_vec());
+    true
+}
+
+/// A message: as JSON that a back end posts when it begins with a brace, else as protobuf.
+pub fn msync_bodies(bytes: &[u8]) -> bool {
+    if bytes.first() != Some(&b'{') {
+        let Ok(body) = MessageBody::decode(bytes) else { return false };
+        let shown = shown(&body, bytes.len());
+        let posted: Map<String, Value> =
+            [("type", &shown["bodies"][0]["type"]), ("body", &shown["bodies"][0]), ("ext", &shown["ext"])]
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.clone()))
+                .collect();
+        return bodies::from_rest(&posted, usize::MAX).is_ok();
+    }
+    let Ok(Value::Object(request)) = serde_json::from_slice(bytes) else { return false };
+    let Ok(body) = bodies::from_rest(&request, PLAIN_BYTES_MAX) else { return false };
+    let read = MessageBody::decode(body.encode_to_vec().as_slice());
+    assert_eq!(read.as_ref(), Ok(&body), "what we write we can read");
+    let shown = shown(&body, bytes.len());
+    let kind = request.get("type").cloned().unwrap_or_default();
+    assert_eq!(shown["bodies"][0]["type"], kind, "a message stays what it is");
+    true
+}
+
+/// The JSON of a message, which must not be out of proportion to the `bytes` it was made of.
+fn shown(body: &MessageBody, bytes: usize) -> Map<String, Value> {
+    let json = bodies::to_json(body, Form::Export);
+    assert!(json["bodies"][0].is_object() && json["ext"].is_object(), "what SDKs read is there");
+    let length = Value::Object(json.clone()).to_string().len();
+    assert!(length <= 16 * bytes + 1_024, "{bytes} bytes became {length}");
+    json
+}
+
 /// Whether the conversation and the members that a command names can exist.
 fn names(conv: &ConvCommand) -> bool {
     let conversation = inbound::conversation_of(error::Operation::Membership, conv.cid.as_deref());
@@ -155,6 +278,8 @@ fn conversations() -> Vec<Conversation> {
         id: ConversationId::lasting(7),
         kind: Kind::Direct,
         creator: Some(client("tom")),
+        owner: None,
+        admins: Vec::new(),
         attributes: attributes(json!({
             "name": "Tom & Jerry (chat)",
             "attr": {"topic": "cheese", "stars": 4.5, "tags": ["a", "b"], "deep": {"er": {"est": null}}},
@@ -175,6 +300,8 @@ fn conversations() -> Vec<Conversation> {
         last_message_at: None,
         members: Vec::new(),
         muted_by: Vec::new(),
+        owner: None,
+        admins: Vec::new(),
         ..pair
     };
     vec![pair, room]

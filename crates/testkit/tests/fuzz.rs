@@ -50,6 +50,50 @@ fn where_query() {
     });
 }
 
+#[test]
+fn msync_frames() {
+    fuzz("msync_frames", targets::msync_frames, |corpus, chance| {
+        let words: &[&[u8]] = &[b"\x00", b"\x01", b"\x08\x00", b"\x40\x03", b"$t$", b"\xff\xff\xff\xff\x0f"];
+        mutate(corpus, words, chance)
+    });
+}
+
+#[test]
+fn msync_metas() {
+    fuzz("msync_metas", targets::msync_metas, |corpus, chance| {
+        let words: &[&[u8]] = &[
+            b"\x28\x01",
+            b"\x32\x00",
+            b"\x38\x02",
+            b"\x52\x03bob",
+            b"\x22\x00",
+            b"\xb0\x01\x00",
+            b"\x0b\x0c",
+        ];
+        mutate(corpus, words, chance)
+    });
+}
+
+#[test]
+fn msync_bodies() {
+    fuzz("msync_bodies", targets::msync_bodies, |corpus, chance| {
+        let words: &[&[u8]] = &[
+            b"\x22\x00",
+            b"\xb0\x01\x00",
+            b"\x10\x08",
+            b"[[[[[[[[",
+            b"{\"k\":",
+            b"\"customExts\":",
+            b"}",
+            b"]",
+            b",",
+            b"1e999",
+            b"\\ud800",
+        ];
+        mutate(corpus, words, chance)
+    });
+}
+
 /// Conditions of a `where`, right in form and mostly in meaning.
 fn conditions(chance: &SeededChance, depth: usize) -> String {
     let fields = [
