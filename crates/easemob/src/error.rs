@@ -17,7 +17,7 @@ use crate::auth::{BadToken, Over};
 use crate::wire::frame::Status;
 use crate::wire::proto::status::ErrorCode;
 
-pub(crate) mod rest;
+pub mod rest;
 
 /// Texts that SDKs compare.
 pub(crate) mod reason {

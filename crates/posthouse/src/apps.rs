@@ -100,6 +100,9 @@ const KEYS: [(&str, &str); 6] = [
     ("easemob.client_secret", "easemob_client_secret"),
 ];
 
+/// First segments of paths that belong to other things than an org's REST API.
+const RESERVED_ORGS: [&str; 7] = ["1", "1.1", "1.2", "v1", "v2", "easemob", "websocket"];
+
 /// By these a request finds its app.
 const UNIQUE_KEYS: &[&str] = &["leancloud.id", "easemob.appkey", "easemob.client_id"];
 
@@ -289,6 +292,9 @@ fn given_keys(keys: &Keys) -> Result<BTreeMap<String, String>, AppError> {
             && (value.matches('#').count() != 1 || value.starts_with('#') || value.ends_with('#'))
         {
             return Err(AppError::Key { option, more: ", as ORG#APP with exactly one #" });
+        }
+        if name == "easemob.appkey" && RESERVED_ORGS.iter().any(|org| value.split('#').next() == Some(org)) {
+            return Err(AppError::Key { option, more: "; this ORG is the path of something else" });
         }
         taken.insert(name.to_owned(), value.clone());
     }

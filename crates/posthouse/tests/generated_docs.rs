@@ -90,8 +90,7 @@ fn errors() {
 fn easemob_errors(text: &mut String) {
     text.push_str(
         "\n## The Easemob wire\n\nWhat the socket answers to a login or to something sent: `errorCode` and `reason` of \
-         the status. A refused login ends the connection, anything else has no effect. Errors of REST are in \
-         [wire/easemob.md](wire/easemob.md).\n\n\
+         the status. A refused login ends the connection, anything else has no effect.\n\n\
          | cause | code | reason | to |\n|---|---|---|---|\n",
     );
     let mut rows: Vec<(String, String, String, Vec<&str>)> = Vec::new();
@@ -107,5 +106,15 @@ fn easemob_errors(text: &mut String) {
     }
     for (cause, code, reason, operations) in rows {
         writeln!(text, "| {cause} | {code} | {reason} | {} |", operations.join(", ")).unwrap();
+    }
+    text.push_str(
+        "\n## Easemob's REST API\n\nEvery refusal is a JSON object with `error`, `error_description` and, where SDKs ask for \
+         it, `error_code`. Parameters of single calls have words of their own, most of them those of the hosted \
+         service.\n\n| when | status | `error` | `error_description` | `error_code` |\n|---|---|---|---|---|\n",
+    );
+    for row in posthouse_easemob::error::rest::table() {
+        let code = row.code.map(|code| code.to_string()).unwrap_or_default();
+        let words = row.description.trim();
+        writeln!(text, "| {} | {} | `{}` | {words} | {code} |", row.when, row.status, row.error).unwrap();
     }
 }

@@ -311,6 +311,66 @@ impl Fault {
     }
 }
 
+/// One line of the reference of errors.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FaultRow {
+    /// When it is answered.
+    pub when: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// `error`.
+    pub error: &'static str,
+    /// `error_description`; an example where it names something.
+    pub description: String,
+    /// `error_code`.
+    pub code: Option<u32>,
+}
+
+/// What REST answers whatever is asked, for `docs/errors.md`; a parameter's own words stand beside its
+/// parser.
+#[must_use]
+pub fn table() -> Vec<FaultRow> {
+    [
+        ("no app with this appKey", Fault::no_app("ORG", "APP", "ORG/APP/users")),
+        ("no token, or one of an account that is gone or changed", Fault::no_token()),
+        ("a token that can't be read, of another app, or for something of another user", Fault::not_yours()),
+        ("a token that this server did not make", Fault::of_token(&BadToken::Foreign)),
+        ("a token whose time is over", Fault::of_token(&BadToken::Expired)),
+        ("nothing at this address", Fault::no_resource()),
+        ("no such user in the path", Fault::no_user()),
+        ("another method than this address has", Fault::no_method()),
+        ("a body that is no object, or with fields of the wrong type", Fault::body()),
+        ("a body that is no JSON", Fault::json("Unexpected character …".to_owned())),
+        ("a parameter out of its range", Fault::argument("pageSize must be between 1 and 20")),
+        ("a larger body than any that is asked for", Fault::too_large()),
+        ("a body that doesn't come", Fault::too_slow()),
+        ("the server is busy or stopping", Fault::busy("too many files are being uploaded")),
+        ("the server failed", Fault::internal()),
+        ("not offered, or switched off", Fault::not_open()),
+        ("`message_roaming` is off: reading", Fault::history_not_open()),
+        ("`message_roaming` is off: deleting", Fault::removal_not_open()),
+        ("more than 50 ids", Fault::too_many_removed()),
+        ("a deletion without ids, time or conversation", Fault::bad_removal()),
+        ("no such group", Fault::no_group("GROUP")),
+        ("no such group, asked for its members", Fault::no_group_of_members("GROUP")),
+        ("no such user, to be put into a group", Fault::no_username("USER")),
+        ("the user is not in the group", Fault::not_in("USER")),
+        ("no such message to recall", Fault::no_recall()),
+        ("no such conversation in the list", Fault::no_conversation()),
+        ("a file larger than the app allows", Fault::file_too_large()),
+        ("no such file", Fault::no_file()),
+        ("a file that needs its secret", Fault::no_secret()),
+    ]
+    .map(|(when, fault)| FaultRow {
+        when,
+        status: fault.status,
+        error: fault.error,
+        description: fault.description.into_owned(),
+        code: fault.code,
+    })
+    .into()
+}
+
 /// What callers are told of a refusal of the domain.
 pub(crate) fn fault(task: Task<'_>, error: &Error) -> Fault {
     let words = || error.to_string();

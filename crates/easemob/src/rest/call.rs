@@ -99,7 +99,6 @@ pub(super) struct Call {
 }
 
 impl Call {
-    #[expect(clippy::too_many_arguments, reason = "all of it is one request, taken apart once")]
     pub(super) fn new(
         gateway: Arc<Easemob>,
         app: Arc<App>,

@@ -115,7 +115,7 @@ fn shape_a(call: &Call, caller: &Caller, found: &[Listed]) -> Reply {
     Reply::of("/users/user_channels").entities(Vec::new()).data(json!({ "channel_infos": lines }))
 }
 
-/// The new shape. `found` has one line more than `limit` if the list goes on.
+/// The new shape, in which a conversation without a message has no `meta`. `found` has one line more than `limit` if the list goes on.
 fn shape_b(call: &Call, caller: &Caller, mut found: Vec<Listed>, limit: usize) -> Reply {
     let more = found.len() > limit;
     found.truncate(limit);
@@ -136,7 +136,7 @@ fn shape_b(call: &Call, caller: &Caller, mut found: Vec<Listed>, limit: usize) -
             "update_top_status_time": listed.pinned_at.map_or(0, |at| at.0),
             "unread_num": listed.unread,
             "marks": marks,
-            "meta": meta(call, caller, listed).unwrap_or_else(|| json!({})),
+            "meta": meta(call, caller, listed),
         })
     };
     let lines: Vec<Value> = found.iter().map(line).collect();

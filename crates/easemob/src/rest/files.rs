@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use posthouse_core::port::blobs::Blob;
-use serde_json::{Value, json};
+use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
@@ -73,9 +73,7 @@ pub(super) async fn upload(call: &Call) -> Result<Reply, Fault> {
     let kept = call.gateway.blobs().put(&call.app.id, blob, upload.bytes).await;
     kept.map_err(|error| fault(Task::File, &error))?;
     // SDKs make the file's address of this one.
-    Ok(Reply::of("/chatfiles")
-        .with("uri", format!("{}/chatfiles", call.place.base))
-        .entities(vec![Value::Object(entity.as_object().cloned().unwrap_or_default())]))
+    Ok(Reply::of("/chatfiles").with("uri", format!("{}/chatfiles", call.place.base)).entities(vec![entity]))
 }
 
 /// A file that has arrived.

@@ -341,9 +341,10 @@ where
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are allowed")
+    // Up to a minute, in microseconds.
+    Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are apart and three digits are allowed")
 }
 
 fn record(times: &mut Histogram<u64>, took: Duration) {
-    times.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    times.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1));
 }

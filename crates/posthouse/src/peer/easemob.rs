@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -58,7 +59,6 @@ pub struct Sent {
 pub struct Device {
     socket: WebSocketStream<Box<dyn Wire>>,
     identity: Identity,
-    next_id: u64,
     patience: Duration,
     notices: VecDeque<Jid>,
     pushes: VecDeque<CommSyncDl>,
@@ -85,7 +85,6 @@ impl Device {
         Ok(Self {
             socket: shaken(stream, &url, "").await?,
             identity,
-            next_id: 1,
             patience: PATIENCE,
             notices: VecDeque::new(),
             pushes: VecDeque::new(),
@@ -423,10 +422,7 @@ impl Device {
 impl Device {
     /// Sends a meta as it is, but with a fresh client id unless it has one; gives the ack.
     pub async fn post(&mut self, mut meta: Meta) -> Result<CommSyncDl, Error> {
-        let id = *meta.id.get_or_insert_with(|| {
-            self.next_id += 1;
-            self.next_id
-        });
+        let id = *meta.id.get_or_insert_with(fresh_id);
         let sync = CommSyncUl { meta: Some(meta.encode_to_vec().into()), ..CommSyncUl::default() };
         self.send(&frame(Command::Sync, Some(sync.encode_to_vec()))).await?;
         self.sync_answer("the ack of a message", |sync| sync.meta_id == Some(id)).await
@@ -508,6 +504,17 @@ impl Device {
             client_resource: None,
         }
     }
+}
+
+/// A client's number for a message. As with SDKs it grows with the time, so that a device that comes
+/// back, in this process or the next, does not repeat one: the server would take it for a retry.
+fn fresh_id() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    let now = u64::try_from(now).unwrap_or(0);
+    let next = |last: u64| now.max(last + 1);
+    let before = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+    next(before.unwrap_or_default())
 }
 
 /// The metas of a batch or a push.
