@@ -127,11 +127,12 @@ impl Lines {
         new
     }
 
-    /// What the device was told of and has not emptied, in the order in which it was told.
+    /// What the device was told of and has not emptied: the inbox, which holds invitations and receipts,
+    /// then conversations in the order in which it was told.
     pub(crate) fn listed(&self) -> Vec<Listed> {
         let told = self.by_queue.values().filter_map(|line| Some((line.told?, line)));
         let mut told: Vec<(Told, &Line)> = told.collect();
-        told.sort_unstable_by_key(|(told, _)| told.order);
+        told.sort_unstable_by_key(|(told, line)| (line.address.is_some(), told.order));
         told.truncate(LISTED_MAX);
         told.into_iter()
             .map(|(told, line)| Listed { address: line.address.clone(), entries: told.entries.max(1) })
@@ -466,8 +467,8 @@ mod tests {
         let ids = |lines: &Lines| -> Vec<Option<u64>> {
             lines.listed().into_iter().map(|l| l.address.map(|address| address.id.as_u64())).collect()
         };
-        assert_eq!(ids(&lines), [Some(7), Some(6), None, Some(4)]);
-        assert_eq!(lines.listed()[0].entries, 3);
+        assert_eq!(ids(&lines), [None, Some(7), Some(6), Some(4)]);
+        assert_eq!(lines.listed()[1].entries, 3);
         lines.forget(queue(7));
         assert_eq!(ids(&lines), [Some(6), None, Some(4)]);
     }

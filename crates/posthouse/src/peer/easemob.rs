@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
+use posthouse_core::time::Clock as _;
 use posthouse_easemob::wire::proto::m_sync::Command;
 use posthouse_easemob::wire::proto::message_body::content::Type as ContentType;
 use posthouse_easemob::wire::proto::message_body::{Content, Type as BodyType};
@@ -25,6 +26,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::{Error, PATIENCE, PUSHES_MAX, Wire, connected, http, shaken};
+use crate::adapter::SystemClock;
 
 /// The domain of people's addresses.
 pub const PEOPLE: &str = "easemob.com";
@@ -510,8 +512,7 @@ impl Device {
 /// back, in this process or the next, does not repeat one: the server would take it for a retry.
 fn fresh_id() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
-    let now = u64::try_from(now).unwrap_or(0);
+    let now = u64::try_from(SystemClock.now().0).unwrap_or(0) * 1_000;
     let next = |last: u64| now.max(last + 1);
     let before = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
     next(before.unwrap_or_default())
