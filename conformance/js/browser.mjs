@@ -2,22 +2,17 @@
 // of another origin: `node browser.mjs --sdk 5|4 --dir DIR [--only PATTERN] [--cert F --key F]`.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-import { chromium } from 'playwright-core';
-
+import { bounded, launch, remoteDevice, servePage } from './lib/browser.mjs';
 import { SCENARIO_TIMEOUT_MS } from './lib/scenario.mjs';
 import { browserBuild } from './lib/sdk.mjs';
 import { Server } from './lib/server.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const CHROMIUM =
-  process.env.CHROMIUM ??
-  ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
 
 const { values: options } = parseArgs({
   options: {
@@ -102,53 +97,17 @@ const scenarios = {
   },
 };
 
-/** Serves the page and the scripts, on an origin that is not the server's. */
-async function servePage() {
-  const scripts = {
-    '/sdk.js': browserBuild(options.sdk),
-    '/presence.js': path.join(here, '../../clients/leancloud-presence/index.js'),
-    '/device.js': path.join(here, 'browser/device.js'),
-  };
-  const html = `<!doctype html><meta charset="utf-8">${Object.keys(scripts)
-    .map(name => `<script src="${name}"></script>`)
-    .join('')}`;
-  const pages = createServer((request, response) => {
-    const file = scripts[request.url];
-    if (file) {
-      response.setHeader('content-type', 'text/javascript; charset=utf-8');
-      response.end(readFileSync(file));
-    } else {
-      response.setHeader('content-type', 'text/html; charset=utf-8');
-      response.end(request.url === '/' ? html : '');
-    }
-  });
-  await new Promise(resolve => pages.listen(0, '127.0.0.1', resolve));
-  return pages;
-}
-
 let serial = 0;
 
 async function run(body, { browser, url, config }) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true });
   const complaints = [];
-  let timer;
   try {
     const open = async id => {
       const page = await context.newPage();
       page.on('pageerror', error => complaints.push(error.message));
       await page.goto(url);
-      const call = (name, args) =>
-        page.evaluate(([method, values]) => window.device[method](...values), [name, args]);
-      const device = new Proxy(
-        { id },
-        {
-          get: (target, name) => {
-            // A device is handed around in promises and must not look like one.
-            if (name in target || name === 'then') return target[name];
-            return (...args) => call(name, args);
-          },
-        },
-      );
+      const device = remoteDevice(page, id);
       await device.open(config, id);
       return device;
     };
@@ -159,28 +118,13 @@ async function run(body, { browser, url, config }) {
       const jerry = await open(`jerry-${number}`);
       await body({ tom, jerry, open });
     };
-    await Promise.race([
-      work(),
-      new Promise((resolve, reject) => {
-        timer = setTimeout(
-          () => reject(new Error(`no end within ${2 * SCENARIO_TIMEOUT_MS} ms; ${complaints.join('; ')}`)),
-          2 * SCENARIO_TIMEOUT_MS,
-        );
-      }),
-    ]);
-    return undefined;
-  } catch (error) {
-    return error;
+    return await bounded(work, 2 * SCENARIO_TIMEOUT_MS, complaints);
   } finally {
-    clearTimeout(timer);
     await context.close();
   }
 }
 
 async function main() {
-  if (!CHROMIUM || !existsSync(CHROMIUM)) {
-    throw new Error('There is no Chromium: install it, set CHROMIUM to its path, or say --no-browser.');
-  }
   const data = path.join(options.dir, 'data');
   mkdirSync(data, { recursive: true });
   const tls = options.cert ? { cert: options.cert, key: options.key } : undefined;
@@ -192,20 +136,12 @@ async function main() {
     const app = await server.createApp('conformance');
     await server.setApp(app.name, 'will_grace_seconds=1');
     await server.start();
-    pages = await servePage();
-    browser = await chromium.launch({
-      executablePath: CHROMIUM,
-      args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-quic',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-        '--ignore-certificate-errors',
-      ],
+    pages = await servePage({
+      '/sdk.js': browserBuild(options.sdk),
+      '/presence.js': path.join(here, '../../clients/leancloud-presence/index.js'),
+      '/device.js': path.join(here, 'browser/device.js'),
     });
+    browser = await launch();
     const config = {
       appId: app.id,
       appKey: app.key,

@@ -6,7 +6,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { Ring, Scenario, play } from './lib/scenario.mjs';
+import { Player, Ring, Scenario } from './lib/scenario.mjs';
 import { Server } from './lib/server.mjs';
 import defineSuites from './suites/index.mjs';
 
@@ -40,9 +40,6 @@ const server = new Server({
   },
 });
 
-/** Scenarios of one run that may be tried again; more than these are no accident. */
-const SECOND_TRIES_MAX = 3;
-
 async function main() {
   server.endWithProcess();
   const app = await server.createApp('conformance');
@@ -53,30 +50,18 @@ async function main() {
   const ring = new Ring();
   defineSuites(ring);
   const pattern = options.only ? new RegExp(options.only) : undefined;
-  let secondTries = SECOND_TRIES_MAX;
+  const player = new Player({
+    sdk: options.sdk,
+    server,
+    tell: message => process.send(message),
+    log: logLines,
+  });
   for (const entry of ring.scenarios) {
     if (!entry.sdk.includes(options.sdk)) continue;
     if (pattern && !pattern.test(`${entry.suite} / ${entry.scenario}`)) continue;
     const fresh = () => new Scenario({ version: options.sdk, server, app, tls });
-    let error = await play(entry, fresh());
-    // The SDKs race with themselves: a query they sent for an invitation may overwrite the change that
-    // came after it. A second try tells that from a fault of the server, is said aloud, and is bounded.
-    if (error && server.process?.exitCode === null && secondTries > 0) {
-      secondTries -= 1;
-      process.send({ again: `sdk ${options.sdk} ${entry.suite} / ${entry.scenario}: ${error.message ?? error}` });
-      error = await play(entry, fresh());
-    }
     // A server that died in one scenario must not fail all that follow.
-    const died = server.process === undefined || server.process.exitCode !== null;
-    const crash = died ? `\nserver: ${logLines.slice(-10).join('\n        ')}` : '';
-    process.send({
-      sdk: options.sdk,
-      suite: entry.suite,
-      scenario: entry.scenario,
-      outcome: error ? 'fail' : 'pass',
-      reason: error && `${error.stack ?? error}${crash}`,
-    });
-    if (died) await server.start();
+    if (!(await player.play(entry, fresh))) await server.start();
   }
 }
 

@@ -1,4 +1,4 @@
-// The official-SDK conformance ring: `node run.mjs [--only PATTERN] [--sdk 5|4]
+// The official-SDK conformance ring: `node run.mjs [--only PATTERN] [--sdk 5|4|easemob|agora-chat]
 // [--browser | --no-browser] [--accept]`. See README.md.
 
 import { fork } from 'node:child_process';
@@ -25,7 +25,8 @@ const { values: options } = parseArgs({
   },
 });
 
-const versions = options.sdk ? [options.sdk] : ['5', '4'];
+const versions = options.sdk ? [options.sdk] : ['5', '4', 'easemob', 'agora-chat'];
+const EASEMOB = ['easemob', 'agora-chat'];
 const whole = !options.only && !options.sdk && !options.browser && !options['no-browser'];
 
 if (!existsSync(BINARY)) {
@@ -119,9 +120,14 @@ async function main() {
     if (versions.includes('4')) runs.push(runChild('child.mjs', 'sdk-4', ['--sdk', '4'], tls));
   }
   await Promise.all(runs);
+  const easemob = versions.filter(version => EASEMOB.includes(version));
+  if (!options.browser) {
+    await Promise.all(easemob.map(sdk => runChild('easemob.mjs', sdk, ['--sdk', sdk])));
+  }
   if (!options['no-browser']) {
     for (const version of versions) {
-      await runChild('browser.mjs', `browser-${version}`, ['--sdk', version], version === '4' ? tls : undefined);
+      const script = EASEMOB.includes(version) ? 'easemob-browser.mjs' : 'browser.mjs';
+      await runChild(script, `browser-${version}`, ['--sdk', version], version === '4' ? tls : undefined);
     }
   }
 

@@ -13,13 +13,15 @@ export const SCENARIO_TIMEOUT_MS = 8_000;
 
 /** Collects the scenarios of all suites in the order of their definition. */
 export class Ring {
-  constructor() {
+  /** `defaults`: what a scenario has that says nothing else. */
+  constructor(defaults = { sdk: ['5', '4'] }) {
+    this.defaults = { timeout: SCENARIO_TIMEOUT_MS, ...defaults };
     this.scenarios = [];
   }
 
   suite(suite, define) {
-    define((scenario, body, { sdk = ['5', '4'], timeout = SCENARIO_TIMEOUT_MS } = {}) =>
-      this.scenarios.push({ suite, scenario, body, sdk, timeout }),
+    define((scenario, body, options = {}) =>
+      this.scenarios.push({ suite, scenario, body, ...this.defaults, ...options }),
     );
   }
 }
@@ -27,7 +29,7 @@ export class Ring {
 let serial = 0;
 
 /** Everything that happened to an emitter, each entry to be taken once. */
-class Journal {
+export class Journal {
   constructor() {
     this.entries = [];
     this.waiting = new Set();
@@ -47,6 +49,26 @@ class Journal {
 
   all(kind) {
     return this.entries.filter(entry => entry.kind === kind).map(entry => entry.args);
+  }
+
+  /**
+   * The arguments of the first entry of `kind` for which `predicate` holds,
+   * now or later. `pending` names what is waited for until then.
+   */
+  next(kind, predicate, what, pending) {
+    return new Promise(resolve => {
+      const look = () => {
+        const args = this.take(kind, predicate);
+        if (!args) return false;
+        pending.delete(what);
+        this.waiting.delete(look);
+        resolve(args);
+        return true;
+      };
+      if (look()) return;
+      pending.add(what);
+      this.waiting.add(look);
+    });
   }
 }
 
@@ -143,12 +165,12 @@ export class Scenario {
 
   /** The first event not yet taken for which `predicate` holds: its arguments. */
   event(emitter, name, predicate = always, what = String(name)) {
-    return this.#waitFor(journalOf(emitter), name, predicate, `event ${what}`);
+    return journalOf(emitter).next(name, predicate, `event ${what}`, this.pending);
   }
 
   /** The first push command not yet taken for which `predicate` holds. */
   async push(client, predicate, what = 'a push') {
-    const [command] = await this.#waitFor(journalOf(client), PUSH, predicate, what);
+    const [command] = await journalOf(client).next(PUSH, predicate, what, this.pending);
     return command;
   }
 
@@ -256,22 +278,6 @@ export class Scenario {
       }),
     );
   }
-
-  #waitFor(journal, kind, predicate, what) {
-    return new Promise(resolve => {
-      const look = () => {
-        const args = journal.take(kind, predicate);
-        if (!args) return false;
-        this.pending.delete(what);
-        journal.waiting.delete(look);
-        resolve(args);
-        return true;
-      };
-      if (look()) return;
-      this.pending.add(what);
-      journal.waiting.add(look);
-    });
-  }
 }
 
 /** Runs one scenario; gives `undefined` or the reason of its failure. */
@@ -293,5 +299,44 @@ export async function play({ body, timeout }, scenario) {
   } finally {
     clearTimeout(timer);
     await scenario.cleanUp();
+  }
+}
+
+/** Scenarios of one run that may be tried again; more than these are no accident. */
+const SECOND_TRIES_MAX = 3;
+
+/**
+ * Runs the scenarios of one SDK version and tells of each. The SDKs race with
+ * themselves: a query they sent for an invitation may overwrite the change that
+ * came after it. A second try tells that from a fault of the server, is said
+ * aloud, and is bounded.
+ */
+export class Player {
+  constructor({ sdk, server, tell, log = [] }) {
+    this.sdk = sdk;
+    this.server = server;
+    this.tell = tell;
+    this.log = log;
+    this.secondTries = SECOND_TRIES_MAX;
+  }
+
+  /** Plays `entry` with what `fresh` gives; true when the server lives on. */
+  async play(entry, fresh) {
+    let error = await play(entry, fresh());
+    if (error && this.server.alive && this.secondTries > 0) {
+      this.secondTries -= 1;
+      this.tell({ again: `sdk ${this.sdk} ${entry.suite} / ${entry.scenario}: ${error.message ?? error}` });
+      error = await play(entry, fresh());
+    }
+    const alive = this.server.alive;
+    const crash = alive ? '' : `\nserver: ${this.log.slice(-10).join('\n        ')}`;
+    this.tell({
+      sdk: this.sdk,
+      suite: entry.suite,
+      scenario: entry.scenario,
+      outcome: error ? 'fail' : 'pass',
+      reason: error && `${error.stack ?? error}${crash}`,
+    });
+    return alive;
   }
 }

@@ -40,6 +40,10 @@ export class Server {
     return `${this.tls ? 'wss' : 'ws'}://${this.host}/`;
   }
 
+  get alive() {
+    return this.process !== undefined && this.process.exitCode === null && this.process.signalCode === null;
+  }
+
   async start() {
     const args = ['serve', '--data', this.dir];
     // A restart keeps the port, so that clients find the way back.
@@ -97,6 +101,14 @@ export class Server {
     const { stdout } = await run(BINARY, ['app', 'create', name, '--data', this.dir, '--json']);
     const app = JSON.parse(stdout);
     return { name: app.name, id: app.leancloud_id, key: app.leancloud_key };
+  }
+
+  /** Creates an app that also has an Easemob door. */
+  async createEasemobApp(name, { appKey, clientId, clientSecret }) {
+    const door = ['--easemob-appkey', appKey, '--easemob-client-id', clientId, '--easemob-client-secret', clientSecret];
+    const { stdout } = await run(BINARY, ['app', 'create', name, ...door, '--data', this.dir, '--json']);
+    const app = JSON.parse(stdout);
+    return { name: app.name, id: app.leancloud_id, key: app.leancloud_key, appKey, clientId, clientSecret };
   }
 
   async setApp(name, setting) {
