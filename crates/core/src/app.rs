@@ -199,7 +199,7 @@ settings! {
     unread_conversations_max: u32 = 1_000, 1 => 10_000;
     /// Largest unread number told to a client; 0 tells the exact one. The hosted cloud stops at 100.
     unread_count_max: u32 = 0, 0 => 1_000_000;
-    /// Days for which edits, recalls and missed notifications are kept for those who were away.
+    /// Days for which edits, recalls and missed notifications are kept for those who were away, and for Easemob's devices what belongs to no chat (invitations, receipts, deletions) and who came and went.
     catch_up_days: u32 = 30, 1 => 365;
     /// Life of a session token, in seconds. Some SDKs overflow above 2,147,483.
     session_token_seconds: u32 = 172_800, 60 => 2_147_483;

@@ -168,6 +168,8 @@ pub struct Conversation {
     pub last_message_at: Option<Timestamp>,
     /// Members in the order in which they came. Empty in rooms.
     pub members: Vec<ClientId>,
+    /// When each of them came, in the same order; empty where nobody asked the store.
+    pub joined: Vec<Timestamp>,
     /// Members who want no push notifications from it.
     pub muted_by: Vec<ClientId>,
     /// Whom it belongs to: its creator, until it is handed on. Not necessarily a member any more.

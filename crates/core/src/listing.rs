@@ -24,6 +24,8 @@ pub struct ListQuery {
     pub with_empty: bool,
     /// What messages that a back end sent do.
     pub server_messages: ServerMessages,
+    /// Whether a group's line never shows what was said before the client became a member.
+    pub since_joined: bool,
 }
 
 /// A part of a list.

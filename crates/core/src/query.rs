@@ -352,6 +352,7 @@ mod tests {
             updated_at: Timestamp(2_000),
             last_message_at: None,
             members: vec![client("tom"), client("jerry")],
+            joined: Vec::new(),
             muted_by: vec![],
             owner: None,
             admins: Vec::new(),

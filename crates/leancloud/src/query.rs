@@ -504,6 +504,7 @@ mod tests {
             updated_at: Timestamp(2_000),
             last_message_at: Some(Timestamp(3_000)),
             members: vec![client("tom"), client("jerry")],
+            joined: Vec::new(),
             muted_by: vec![],
             owner: None,
             admins: Vec::new(),

@@ -8,6 +8,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// Wills and offline notices may be this late.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// What devices have acknowledged is written down this often; a power cut takes the rest.
+const FLUSH_EVERY: Duration = Duration::from_millis(250);
 /// Apps made or changed by another process take effect within this time, and a little.
 const APPS_EVERY: Duration = Duration::from_millis(400);
 /// What is over is refused on access already; this only frees the disk.
@@ -24,23 +26,28 @@ pub async fn run(posthouse: Arc<Posthouse>) {
     };
     let (mut sweep, mut apps, mut forget, mut upkeep) =
         (every(SWEEP_EVERY), every(APPS_EVERY), every(FORGET_EVERY), every(METRICS_EVERY));
-    // Forgetting may take seconds; wills don't wait for it.
+    // Writing may take seconds when the disk is slow; wills don't wait for it.
+    let mut flush = every(FLUSH_EVERY);
+    let flushing = async {
+        loop {
+            flush.tick().await;
+            if let Err(error) = posthouse.flush_positions().await {
+                tracing::warn!(%error, "how far devices have got can't be written yet");
+            }
+        }
+    };
     let forgetting = async {
         loop {
             forget.tick().await;
             forget_all(&posthouse).await;
         }
     };
-    tokio::pin!(forgetting);
+    tokio::pin!(forgetting, flushing);
     loop {
         tokio::select! {
             () = &mut forgetting => {}
-            _ = sweep.tick() => {
-                posthouse.sweep().await;
-                if let Err(error) = posthouse.flush_positions().await {
-                    tracing::warn!(%error, "how far devices have got can't be written yet");
-                }
-            }
+            () = &mut flushing => {}
+            _ = sweep.tick() => posthouse.sweep().await,
             _ = apps.tick() => match posthouse.reload_apps().await {
                 Ok(true) => tracing::info!("apps were reloaded"),
                 Ok(false) => {}

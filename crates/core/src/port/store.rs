@@ -404,12 +404,11 @@ pub trait Timeline: Send + Sync + 'static {
     /// go where they delay each other and nobody else.
     async fn read_history(&self, app: &AppId, reader: &ClientId, query: HistoryQuery) -> Result<History>;
 
-    /// One message of history that the reader may see; without a reader, that the server may. Errors:
-    /// `NotMember`, `MessageNotFound`.
+    /// One message of history that the reader may see. Errors: `NotMember`, `MessageNotFound`.
     async fn message(
         &self,
         app: &AppId,
-        reader: Option<&ClientId>,
+        reader: &ClientId,
         conversation: ConversationId,
         id: MessageId,
     ) -> Result<Message>;
@@ -441,7 +440,7 @@ pub trait Timeline: Send + Sync + 'static {
     /// Removes messages for one member only: by id (those it can't see or that don't exist are passed
     /// over; more than [`REMOVED_AT_ONCE_MAX`](crate::listing::REMOVED_AT_ONCE_MAX) are `TooManyAtOnce`) or
     /// everything up to a time, out of its history, list, unread number and queues on every wire. Leaves a
-    /// note (`MessagesRemoved`) for its other devices. Error: `NotMember`.
+    /// note (`MessagesRemoved`) for its other devices if they are to be told. Error: `NotMember`.
     async fn remove_messages(
         &self,
         app: &AppId,
@@ -449,6 +448,7 @@ pub trait Timeline: Send + Sync + 'static {
         conversation: ConversationId,
         device: Option<&DeviceId>,
         removal: Removal,
+        tell: bool,
         after: AfterCommit<()>,
     ) -> Result<()>;
 

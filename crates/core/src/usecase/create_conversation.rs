@@ -65,6 +65,7 @@ impl Posthouse {
             updated_at: now,
             last_message_at: None,
             members,
+            joined: Vec::new(),
             muted_by: Vec::new(),
             owner: Some(caller.client.clone()),
             admins: Vec::new(),

@@ -10,16 +10,20 @@ use crate::session::Caller;
 use super::{Posthouse, note_to};
 
 impl Posthouse {
-    /// Removes messages of one conversation for the caller, on all its devices; others still have them.
+    /// Removes messages of one conversation for the caller, on all its devices, which hear of it if `tell`
+    /// says so; others still have them.
     pub async fn remove_messages(
         &self,
         caller: &Caller,
         conversation: ConversationId,
         removal: Removal,
         device: Option<&DeviceId>,
+        tell: bool,
     ) -> Result<()> {
-        let after = self.tell_own_devices(caller);
-        self.store.remove_messages(&caller.app.id, &caller.client, conversation, device, removal, after).await
+        let after = if tell { self.tell_own_devices(caller) } else { Box::new(|(): &()| ()) };
+        self.store
+            .remove_messages(&caller.app.id, &caller.client, conversation, device, removal, tell, after)
+            .await
     }
 
     /// Removes everything said until now in all conversations, and the whole list, for the caller.

@@ -175,6 +175,7 @@ impl Posthouse {
             updated_at: now,
             last_message_at: None,
             members: change_members::each_once(vec![one.clone(), other.clone()]),
+            joined: Vec::new(),
             muted_by: Vec::new(),
             owner: None,
             admins: Vec::new(),

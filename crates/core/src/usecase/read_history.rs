@@ -1,6 +1,5 @@
 //! A member reads what was said.
 
-use crate::app::App;
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, MessageId};
 use crate::message::{History, HistoryQuery, Message};
@@ -33,16 +32,6 @@ impl Posthouse {
         conversation: ConversationId,
         id: MessageId,
     ) -> Result<Message> {
-        self.store.message(&caller.app.id, Some(&caller.client), conversation, id).await
-    }
-
-    /// One message of history, for the server.
-    pub async fn message_for_server(
-        &self,
-        app: &App,
-        conversation: ConversationId,
-        id: MessageId,
-    ) -> Result<Message> {
-        self.store.message(&app.id, None, conversation, id).await
+        self.store.message(&caller.app.id, &caller.client, conversation, id).await
     }
 }
