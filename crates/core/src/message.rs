@@ -170,7 +170,7 @@ pub enum Keep {
 }
 
 /// Where something is said.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Target {
     /// In this conversation.
     Conversation(ConversationId),

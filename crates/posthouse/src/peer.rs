@@ -356,12 +356,7 @@ impl Peer {
     /// Ends the WebSocket politely (code 1000). Sessions that were not closed count as lost. To
     /// break the connection without a word, drop the peer.
     pub async fn disconnect(mut self) -> Result<(), Error> {
-        let patience = self.patience;
-        match timeout(patience, self.socket.close(None)).await {
-            Ok(Ok(()) | Err(SocketError::ConnectionClosed | SocketError::AlreadyClosed)) => Ok(()),
-            Ok(Err(error)) => Err(Error::Broken(Box::new(error))),
-            Err(_) => Err(Error::TimedOut { what: "closing".to_owned(), waited: patience }),
-        }
+        close(&mut self.socket, self.patience).await
     }
 
     /// Waits for the server to end the connection; gives its close code and reason. Commands that
@@ -1056,6 +1051,15 @@ async fn shaken(
         .map_err(|_| Error::TimedOut { what: format!("the handshake of {url}"), waited: PATIENCE })?
         .map_err(handshake)?;
     Ok(socket)
+}
+
+/// Ends a WebSocket politely.
+async fn close(socket: &mut WebSocketStream<Box<dyn Wire>>, patience: Duration) -> Result<(), Error> {
+    match timeout(patience, socket.close(None)).await {
+        Ok(Ok(()) | Err(SocketError::ConnectionClosed | SocketError::AlreadyClosed)) => Ok(()),
+        Ok(Err(error)) => Err(Error::Broken(Box::new(error))),
+        Err(_) => Err(Error::TimedOut { what: "closing".to_owned(), waited: patience }),
+    }
 }
 
 /// A plain HTTP `GET`; status and body.

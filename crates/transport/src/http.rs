@@ -64,11 +64,11 @@ pub fn cors() -> CorsLayer {
     from_fn(answer_cors)
 }
 
-/// The headers of LeanCloud's SDKs, named when a preflight asks for none or for
+/// The headers of the SDKs, named when a preflight asks for none or for
 /// something that is not a list of header names.
 const CORS_HEADERS: HeaderValue = HeaderValue::from_static(
     "Content-Type,Origin,Accept,Authorization,X-LC-Id,X-LC-Key,X-LC-Sign,X-LC-Session,X-LC-Prod,X-LC-UA,\
-     X-LC-IM-Session-Token,X-Requested-With",
+     X-LC-IM-Session-Token,X-Requested-With,restrict-access,share-secret,thumbnail-height,thumbnail-width",
 );
 const CORS_METHODS: HeaderValue = HeaderValue::from_static("PUT, GET, POST, DELETE, OPTIONS");
 const CORS_MAX_AGE: HeaderValue = HeaderValue::from_static("86400");

@@ -8,7 +8,7 @@ use crate::attribute::Attributes;
 use crate::conversation::{Conversation, Kind};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::id::{ClientId, ClientToken, ConversationId, Seq};
+use crate::id::{AppId, ClientId, ClientToken, ConversationId, Seq};
 use crate::message::{ImportMessage, Keep, Mentions, Message, Origin, PostMessage, Posted, Target};
 use crate::port::store::{Appended, Destination, NewMessage};
 use crate::router::Will;
@@ -111,7 +111,9 @@ impl Posthouse {
 
     async fn post_transient(&self, caller: &Caller, post: PostMessage) -> Result<Posted> {
         let conversation = self.addressed(caller, &post).await?;
-        let key = post.token.clone().map(|token| (conversation.id, caller.client.clone(), token));
+        let target = post.to.clone();
+        let key =
+            post.token.clone().map(|token| (caller.app.id.clone(), target, caller.client.clone(), token));
         if let Some(posted) = key.as_ref().and_then(|key| self.recent().find(key)) {
             return Ok(posted);
         }
@@ -222,7 +224,7 @@ pub(super) fn pair(kind: Kind, members: &[ClientId]) -> Option<Arc<[ClientId]>> 
     (kind == Kind::Direct).then(|| members.into())
 }
 
-type TokenKey = (ConversationId, ClientId, ClientToken);
+type TokenKey = (AppId, Target, ClientId, ClientToken);
 
 /// Answers to transient messages whose retry would otherwise be pushed twice. Stored messages are
 /// recognised by the store, for ever.

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
-use super::{Error, PATIENCE, PUSHES_MAX, Wire, connected, http, shaken};
+use super::{Error, PATIENCE, PUSHES_MAX, Wire, close, connected, http, shaken};
 use crate::adapter::SystemClock;
 
 /// The domain of people's addresses.
@@ -150,11 +150,7 @@ impl Device {
         let logout = Logout { reason: Some("inner:logout".to_owned()), ..Logout::default() };
         let request = frame(Command::Logout, Some(logout.encode_to_vec()));
         self.send(&request).await?;
-        match timeout(self.patience, self.socket.close(None)).await {
-            Ok(Ok(()) | Err(SocketError::ConnectionClosed | SocketError::AlreadyClosed)) => Ok(()),
-            Ok(Err(error)) => Err(Error::Broken(Box::new(error))),
-            Err(_) => Err(Error::TimedOut { what: "closing".to_owned(), waited: self.patience }),
-        }
+        close(&mut self.socket, self.patience).await
     }
 
     /// Waits for the server to end the connection; gives its close code and reason.
@@ -356,14 +352,19 @@ impl Device {
 
     /// The next notice, kept or yet to come.
     pub async fn notice(&mut self) -> Result<Jid, Error> {
+        self.kept(|device| device.notices.pop_front(), "a notice").await
+    }
+
+    /// Waits until `take` finds something among what is kept.
+    async fn kept<T>(&mut self, take: impl Fn(&mut Self) -> Option<T>, what: &str) -> Result<T, Error> {
         let waited = self.patience;
         let deadline = Instant::now() + waited;
         loop {
-            if let Some(queue) = self.notices.pop_front() {
-                return Ok(queue);
+            if let Some(found) = take(self) {
+                return Ok(found);
             }
             match timeout_at(deadline, self.receive()).await {
-                Err(_) => return Err(Error::TimedOut { what: "a notice".to_owned(), waited }),
+                Err(_) => return Err(Error::TimedOut { what: what.to_owned(), waited }),
                 Ok(frame) => self.keep(frame?)?,
             }
         }
@@ -382,17 +383,7 @@ impl Device {
 
     /// The next direct push, kept or yet to come.
     pub async fn push(&mut self) -> Result<CommSyncDl, Error> {
-        let waited = self.patience;
-        let deadline = Instant::now() + waited;
-        loop {
-            if let Some(push) = self.pushes.pop_front() {
-                return Ok(push);
-            }
-            match timeout_at(deadline, self.receive()).await {
-                Err(_) => return Err(Error::TimedOut { what: "a push".to_owned(), waited }),
-                Ok(frame) => self.keep(frame?)?,
-            }
-        }
+        self.kept(|device| device.pushes.pop_front(), "a push").await
     }
 
     /// Notices that have come and were not looked at.
