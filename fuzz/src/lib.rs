@@ -289,6 +289,7 @@ fn conversations() -> Vec<Conversation> {
         updated_at: Timestamp(1_795_302_759_343),
         last_message_at: Some(Timestamp(1_795_302_760_000)),
         members,
+        joined: Vec::new(),
         muted_by: vec![client("jerry")],
     };
     let room = Conversation {
@@ -299,6 +300,7 @@ fn conversations() -> Vec<Conversation> {
         unique: None,
         last_message_at: None,
         members: Vec::new(),
+        joined: Vec::new(),
         muted_by: Vec::new(),
         owner: None,
         admins: Vec::new(),

@@ -435,6 +435,10 @@ impl Connection {
             }
         };
         let posthouse = Arc::clone(self.gateway.posthouse());
+        if let Err(refusal) = ensure_no_account(&posthouse, &login).await {
+            self.send(out, &refused(envelope, &refusal));
+            return Flow::Continue;
+        }
         let mailbox = Arc::new(Mailbox::new(self.pusher.clone()));
         let opened = posthouse.open_session(OpenSession {
             app: Arc::clone(&login.app),
@@ -890,6 +894,23 @@ fn refused(envelope: &Envelope, refusal: &Refusal) -> GenericCommand {
 
 fn session_required() -> Refusal {
     Refusal::new(Code::SessionRequired, "this client is not logged in on this socket")
+}
+
+/// Clients with a password come in where it is asked for, unless the app wants it otherwise: here
+/// anybody who knows the app's id could be them.
+async fn ensure_no_account(posthouse: &Posthouse, login: &Login) -> Result<(), Refusal> {
+    if login.app.settings.leancloud_login_of_accounts {
+        return Ok(());
+    }
+    match posthouse.account(&login.app, &login.client).await {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => {
+            let words = "this client has a password and logs in through the Easemob door \
+                         (setting leancloud_login_of_accounts)";
+            Err(Refusal::new(Code::InvalidLogin, words))
+        }
+        Err(error) => Err(Refusal::of(Operation::Login, &error)),
+    }
 }
 
 fn not_offered(what: &str) -> Refusal {
