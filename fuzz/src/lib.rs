@@ -272,7 +272,7 @@ fn client(id: &str) -> ClientId {
 }
 
 fn conversations() -> Vec<Conversation> {
-    let attributes = |value: serde_json::Value| value.as_object().cloned().unwrap_or_default();
+    let attributes = |value: Value| value.as_object().cloned().unwrap_or_default();
     let members = vec![client("tom"), client("jerry")];
     let pair = Conversation {
         id: ConversationId::lasting(7),

@@ -8,11 +8,11 @@
 //! A password is kept as an Argon2id hash in PHC text. Making or checking one takes some 20 ms of a
 //! core and 19 MiB, so a few do that at a time and the rest waits its turn or is told to come back.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -39,6 +39,12 @@ const OWN_PREFIX: &str = "YWMt";
 const DYNAMIC_PREFIX: &str = "ZHQt";
 /// Before the JSON in a dynamic token.
 const DYNAMIC_TAG: &[u8] = b"dt-";
+/// How far the clock of who makes a dynamic token may be ahead, and how long the token may be good, in
+/// seconds. A token has to be from one of these days anyway, see [`readings`].
+const DYNAMIC_AHEAD_MAX: i64 = 300;
+const DYNAMIC_TTL_MAX: i64 = 90 * 86_400;
+/// Digits of a time in seconds, until the year 2286.
+const TIME_DIGITS: usize = 10;
 
 /// Memory of one hash, in KiB, and how often it is gone through (OWASP's first choice for Argon2id).
 const HASH_KIB: u32 = 19 * 1024;
@@ -49,6 +55,10 @@ const HASHES_AT_ONCE: usize = 2;
 const HASHES_WAITING_MAX: usize = 256;
 const HASH_WAIT: Duration = Duration::from_secs(10);
 
+/// Where one hash is worked out. Kept and used again: 19 MiB that come and go on one thread after the
+/// other would stay with the allocator once for each of them.
+type Area = Vec<Block>;
+
 /// Who a good token belongs to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Bearer {
@@ -56,8 +66,8 @@ pub(crate) enum Bearer {
     App,
     /// A user, whose account is there and active.
     User {
-        /// Who.
-        client: ClientId,
+        /// Whose, as it is stored.
+        account: Account,
         /// The first moment at which the token is no longer good.
         expires_at: Timestamp,
     },
@@ -93,6 +103,7 @@ pub(crate) enum Over {
 pub(crate) struct Auth {
     tokens: Hmac<Sha256>,
     hashes: Arc<Semaphore>,
+    areas: Arc<Mutex<Vec<Area>>>,
     hashes_waiting: Semaphore,
 }
 
@@ -163,6 +174,7 @@ impl Auth {
         Self {
             tokens: keyed(&own_key),
             hashes: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+            areas: Arc::default(),
             hashes_waiting: Semaphore::new(HASHES_WAITING_MAX),
         }
     }
@@ -212,7 +224,7 @@ impl Auth {
         } else if generation.is_some_and(|generation| generation != account.generation) {
             Err(BadToken::Over(Over::PasswordChanged))
         } else {
-            Ok(Bearer::User { client, expires_at })
+            Ok(Bearer::User { account, expires_at })
         }
     }
 
@@ -222,7 +234,7 @@ impl Auth {
         let (high, low) = salt.split_at_mut(8);
         high.copy_from_slice(&posthouse.random().to_be_bytes());
         low.copy_from_slice(&posthouse.random().to_be_bytes());
-        let hashed = self.in_turn(move || hash(password.as_bytes(), &salt)).await?;
+        let hashed = self.in_turn(move |area| hash(area, password.as_bytes(), &salt)).await?;
         hashed.map_err(|error| {
             tracing::error!(%error, "a password could not be hashed");
             Error::Store(StoreFault::Failed)
@@ -231,22 +243,26 @@ impl Auth {
 
     /// Whether `password` is the one that `secret` is the hash of. `Busy` when too many wait already.
     pub(crate) async fn opens(&self, password: String, secret: Arc<str>) -> Result<bool, Error> {
-        self.in_turn(move || hasher().verify_password(password.as_bytes(), &*secret).is_ok()).await
+        self.in_turn(move |area| opens(area, password.as_bytes(), &secret)).await
     }
 
     /// Does heavy `work` when its turn comes, beside the threads that serve everybody.
     async fn in_turn<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Area) -> T + Send + 'static,
     ) -> Result<T, Error> {
         let busy = || Error::Store(StoreFault::Busy);
         let _waiting = self.hashes_waiting.try_acquire().map_err(|_| busy())?;
         let turn = timeout(HASH_WAIT, Arc::clone(&self.hashes).acquire_owned()).await;
         let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        let areas = Arc::clone(&self.areas);
         let working = tokio::task::spawn_blocking(move || {
             // Held by the work itself, which goes on when nobody waits for it any more.
             let _turn = turn;
-            work()
+            let mut area = areas.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            let outcome = work(&mut area);
+            areas.lock().unwrap_or_else(PoisonError::into_inner).push(area);
+            outcome
         });
         working.await.map_err(|_| Error::Store(StoreFault::Failed))
     }
@@ -323,6 +339,18 @@ fn prove_dynamic(app: &App, token: &str, now: Timestamp) -> Result<Proved, BadTo
     if !same(hex(&Sha256::digest(signed)).as_bytes(), token.signature.to_ascii_lowercase().as_bytes()) {
         return Err(BadToken::Foreign);
     }
+    let now_seconds = now.0.div_euclid(1_000);
+    if !is_dynamic_life(*cur_time, *ttl, now_seconds) {
+        return Err(if cur_time.saturating_add(*ttl) <= now_seconds {
+            BadToken::Expired
+        } else {
+            BadToken::Foreign
+        });
+    }
+    if readings(&format!("{user_id}{cur_time}{ttl}"), now_seconds) > 1 {
+        tracing::info!(app = %app.id, "refused: a dynamic token whose digits could be another user's");
+        return Err(BadToken::Foreign);
+    }
     let expires_at = Timestamp(cur_time.saturating_add(*ttl).saturating_mul(1_000));
     if now >= expires_at {
         return Err(BadToken::Expired);
@@ -332,13 +360,67 @@ fn prove_dynamic(app: &App, token: &str, now: Timestamp) -> Result<Proved, BadTo
     Ok(Proved::User { client, expires_at, generation: None })
 }
 
-fn hash(password: &[u8], salt: &[u8]) -> Result<Arc<str>, argon2::password_hash::Error> {
-    Ok(hasher().hash_password_with_salt(password, salt)?.to_string().into())
+/// Whether a dynamic token can have been made at `cur_time` for `ttl` seconds, as seen at `now`.
+fn is_dynamic_life(cur_time: i64, ttl: i64, now: i64) -> bool {
+    let made = now.saturating_sub(DYNAMIC_TTL_MAX)..=now.saturating_add(DYNAMIC_AHEAD_MAX);
+    made.contains(&cur_time) && (1..=DYNAMIC_TTL_MAX).contains(&ttl)
 }
 
-fn hasher() -> Argon2<'static> {
-    let params = Params::new(HASH_KIB, HASH_PASSES, 1, None).expect("the constants are in range");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+/// In how many ways the end of a signed text, `userId curTime ttl` without anything between them, can be
+/// read. Where there are several, digits could be moved from one into the other: a token for `bob1795`
+/// would be one for `bob` too.
+fn readings(signed: &str, now: i64) -> usize {
+    let digits = signed.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let is_reading = |from: &usize| {
+        let Some((cur_time, ttl)) = signed.get(*from..).and_then(|end| end.split_at_checked(TIME_DIGITS))
+        else {
+            return false;
+        };
+        let number = |digits: &str| digits.parse::<i64>().ok().filter(|_| !digits.starts_with('0'));
+        number(cur_time).zip(number(ttl)).is_some_and(|(cur_time, ttl)| is_dynamic_life(cur_time, ttl, now))
+    };
+    (signed.len() - digits..signed.len()).filter(is_reading).count()
+}
+
+fn hash(area: &mut Area, password: &[u8], salt: &[u8]) -> Result<Arc<str>, argon2::password_hash::Error> {
+    let params = Params::new(HASH_KIB, HASH_PASSES, 1, None)?;
+    let written = ParamsString::try_from(&params)?;
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    derive(area, params, password, salt, &mut output)?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: written,
+        salt: Some(Salt::new(salt)?),
+        hash: Some(Output::new(&output)?),
+    };
+    Ok(hash.to_string().into())
+}
+
+/// Whether a password is the one of a stored hash, with whatever cost that was made.
+fn opens(area: &mut Area, password: &[u8], secret: &str) -> bool {
+    let Ok(stored) = PasswordHash::new(secret) else { return false };
+    let (Ok(params), Some(salt), Some(hash)) = (Params::try_from(&stored), stored.salt, stored.hash) else {
+        return false;
+    };
+    let mut output = vec![0; hash.as_bytes().len()];
+    stored.algorithm == Algorithm::Argon2id.ident()
+        && derive(area, params, password, salt.as_ref(), &mut output).is_ok()
+        && same(&output, hash.as_bytes())
+}
+
+fn derive(
+    area: &mut Area,
+    params: Params,
+    password: &[u8],
+    salt: &[u8],
+    output: &mut [u8],
+) -> Result<(), argon2::Error> {
+    if area.len() < params.block_count() {
+        area.resize(params.block_count(), Block::default());
+    }
+    let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    hasher.hash_password_into_with_memory(password, salt, output, area)
 }
 
 fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
@@ -446,31 +528,100 @@ mod tests {
         }
     }
 
-    fn dynamic(user: &str, signature: &str) -> String {
+    fn dynamic(user: &str, cur_time: i64, ttl: i64, signature: &str) -> String {
         let json = serde_json::json!({
-            "signature": signature, "appkey": "acme#shop", "userId": user, "curTime": 1_686_207_557, "ttl": 600,
+            "signature": signature, "appkey": "acme#shop", "userId": user, "curTime": cur_time, "ttl": ttl,
         });
         base64::engine::general_purpose::URL_SAFE.encode(format!("dt-{json}"))
     }
 
+    fn signature(user: &str, cur_time: i64, ttl: i64) -> String {
+        hex(&Sha256::digest(format!("YXA6clientacme#shop{user}{cur_time}{ttl}YXA6secret")))
+    }
+
     #[test]
     fn a_dynamic_token_is_that_of_the_reference() {
-        let token = dynamic("u1", "7ef4631141855a3eec782c3af51f3fa18c952781aee28f97ba6990aae7fa5e63");
-        let ends = 1_686_208_157_000;
+        let signed = "7ef4631141855a3eec782c3af51f3fa18c952781aee28f97ba6990aae7fa5e63";
+        let token = dynamic("u1", 1_686_207_557, 600, signed);
+        let (made, ends) = (1_686_207_557_000, 1_686_208_157_000);
         let prove = |app: &App, token: &str, now| auth().prove(app, token, Timestamp(now));
         let client = ClientId::parse("u1").unwrap();
         let good = Ok(Proved::User { client, expires_at: Timestamp(ends), generation: None });
+        assert_eq!(prove(&shop(), &token, made - 300_000), good);
         assert_eq!(prove(&shop(), &token, ends - 1), good);
         assert_eq!(prove(&shop(), token.trim_end_matches('='), ends - 1), good);
         assert_eq!(prove(&shop(), &token, ends), Err(BadToken::Expired));
-        assert_eq!(prove(&app("a1", "other"), &token, 0), Err(BadToken::Foreign));
-        let forged = dynamic("u2", "7ef4631141855a3eec782c3af51f3fa18c952781aee28f97ba6990aae7fa5e63");
-        assert_eq!(prove(&shop(), &forged, 0), Err(BadToken::Foreign));
+        assert_eq!(prove(&shop(), &token, made + 400 * 86_400_000), Err(BadToken::Expired));
+        assert_eq!(prove(&app("a1", "other"), &token, made), Err(BadToken::Foreign));
+        let forged = dynamic("u2", 1_686_207_557, 600, signed);
+        assert_eq!(prove(&shop(), &forged, made), Err(BadToken::Foreign));
+    }
+
+    #[test]
+    fn a_dynamic_token_is_from_now_and_not_for_ever() {
+        let now = 1_795_325_372;
+        for (cur_time, ttl, is_good) in [
+            (now, 1, true),
+            (now + 300, 600, true),
+            (now, 90 * 86_400, true),
+            (now + 301, 600, false),
+            (now * 1_000, 600, false),
+            (now, 0, false),
+            (now, -1, false),
+            (-now, i64::MAX, false),
+            (now, 90 * 86_400 + 1, false),
+            (now - 91 * 86_400, i64::MAX, false),
+        ] {
+            let token = dynamic("bob", cur_time, ttl, &signature("bob", cur_time, ttl));
+            let proved = auth().prove(&shop(), &token, Timestamp(now * 1_000));
+            assert_eq!(proved.is_ok(), is_good, "{cur_time} {ttl}");
+        }
+    }
+
+    #[test]
+    fn no_digit_of_a_dynamic_token_can_be_moved() {
+        let made = 1_795_325_372_i64;
+        let names = [
+            "bob",
+            "bob1",
+            "bob17",
+            "bob179",
+            "bob1795",
+            "bob17953",
+            "bob1795325372",
+            "bob0",
+            "179",
+            "13800001117",
+        ];
+        let (mut good, mut tried) = (0, 0);
+        for name in names {
+            for ttl in [60, 600, 3_600, 86_400, 604_800, 7_776_000] {
+                let (signed, all) = (signature(name, made, ttl), format!("{name}{made}{ttl}"));
+                for later in [0, 59, 3_599, 86_399, 7_775_999] {
+                    let now = Timestamp((made + later) * 1_000);
+                    for user_ends in 0..all.len() {
+                        for time_ends in user_ends + 1..all.len() {
+                            let (user, rest) = all.split_at(user_ends);
+                            let (cur_time, rest) = rest.split_at(time_ends - user_ends);
+                            let (Ok(cur_time), Ok(moved)) = (cur_time.parse(), rest.parse()) else {
+                                continue;
+                            };
+                            let proved = auth().prove(&shop(), &dynamic(user, cur_time, moved, &signed), now);
+                            let is_own = (user, cur_time, moved) == (name, made, ttl);
+                            assert!(proved.is_err() || is_own, "{name} {ttl} is {user} {cur_time} {moved}");
+                            good += usize::from(proved.is_ok());
+                            tried += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(good > 100 && tried > 10_000, "{good} of {tried}");
     }
 
     #[tokio::test]
     async fn a_password_opens_its_own_hash_only() {
-        let hashed = hash(b"secret", b"0123456789abcdef").unwrap();
+        let hashed = hash(&mut Area::new(), b"secret", b"0123456789abcdef").unwrap();
         assert!(hashed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hashed}");
         assert_eq!(auth().opens("secret".to_owned(), hashed.clone()).await, Ok(true));
         assert_eq!(auth().opens("Secret".to_owned(), hashed).await, Ok(false));
@@ -481,9 +632,9 @@ mod tests {
     async fn when_too_many_wait_for_a_hash_the_next_is_told_to_come_back() {
         let auth = auth();
         let waiting = auth.hashes_waiting.acquire_many(256).await.unwrap();
-        assert_eq!(auth.in_turn(|| 1).await, Err(Error::Store(StoreFault::Busy)));
+        assert_eq!(auth.in_turn(|_| 1).await, Err(Error::Store(StoreFault::Busy)));
         drop(waiting);
-        assert_eq!(auth.in_turn(|| 1).await, Ok(1));
+        assert_eq!(auth.in_turn(|_| 1).await, Ok(1));
     }
 
     proptest! {

@@ -31,7 +31,7 @@ use posthouse_core::{Error, Posthouse};
 use posthouse_transport::{Close, End, Flow, Frame, Outbox, Phase, Protocol, Pusher};
 
 use crate::auth::Bearer;
-use crate::error::{LoginFault, Operation, Refusal, refusal};
+use crate::error::{LoginFault, Operation, Refusal, refusal, setting_of};
 use crate::inbound::{self, Edit, Order, Sender};
 use crate::outbound::{self, Own};
 use crate::sync::{BATCH_ENTRIES_MAX, Batch, LISTED_MAX, Lines, Listed};
@@ -282,7 +282,7 @@ impl Connection {
     /// Until when the token of `client` is good.
     async fn check_token(&self, app: &App, client: &ClientId, token: &str) -> Result<Timestamp, Denied> {
         match self.gateway.auth().bearer(self.gateway.posthouse(), app, token).await {
-            Ok(Bearer::User { client: bearer, expires_at }) if bearer == *client => Ok(expires_at),
+            Ok(Bearer::User { account, expires_at }) if account.client == *client => Ok(expires_at),
             Ok(Bearer::User { .. } | Bearer::App) => Err(LoginFault::OthersToken.into()),
             Err(bad) => Err(LoginFault::of(bad).map_or_else(Denied::Failure, Denied::Fault)),
         }
@@ -631,7 +631,7 @@ impl Seat {
             Order::Room { id } => return Err(Refusal::no_room(&id)),
             Order::Nothing => return Ok(None),
         };
-        done.map(Some).map_err(|error| refusal(operation, &error))
+        done.map(Some).map_err(|error| self.refused(operation, &error))
     }
 
     async fn post(&mut self, posthouse: &Posthouse, post: PostMessage) -> Result<Done, Error> {
@@ -732,7 +732,7 @@ impl Seat {
         message: MessageId,
         edit: Edit,
     ) -> Result<Done, Refusal> {
-        let refused = |error: Error| refusal(Operation::Edit, &error);
+        let refused = |error: Error| self.refused(Operation::Edit, &error);
         let found = self.address(posthouse, target).await.map_err(refused)?;
         let address = found.ok_or_else(|| refused(missing(target)))?;
         let before = posthouse.message(&self.caller, address.id, message).await.map_err(refused)?;
@@ -754,6 +754,13 @@ impl Seat {
         Ok(Done { id: posthouse.stamp().id, at: patched.at, metas })
     }
 
+    fn refused(&self, operation: Operation, error: &Error) -> Refusal {
+        if let Some(setting) = setting_of(error) {
+            tracing::info!(app = %self.caller.app.id, setting, "refused: the setting switches it off");
+        }
+        refusal(operation, error)
+    }
+
     fn done_now(&self, posthouse: &Posthouse) -> Done {
         let stamp = posthouse.stamp();
         Done { id: stamp.id, at: stamp.timestamp, metas: Vec::new() }
@@ -763,7 +770,7 @@ impl Seat {
     fn on_event(&mut self, posthouse: &Posthouse, event: &Event, out: &mut Outbox) -> Flow {
         match event {
             Event::MessagePosted { message, kind, pair, transient: true } => {
-                if is_ours(*kind) {
+                if is_ours(*kind) && outbound::is_for(&self.own(), &message.body) {
                     let content = |body: &Body| posthouse.content(body);
                     let (queue, meta) =
                         outbound::transient(message, *kind, pair.as_deref(), &self.own(), &content);
@@ -808,7 +815,8 @@ impl Seat {
             Event::Noted => self.notice_inbox(out),
             Event::Presence(_) => {}
             Event::SessionEnded { end, note } => {
-                let metas = vec![outbound::kick(*end, note.as_deref())];
+                let metas =
+                    vec![outbound::kick(posthouse.unique_number(), *end, note.as_deref(), &self.own())];
                 let queue = outbound::system_queue();
                 send(out, Downlink::Push { queue, metas, timestamp: posthouse.now().0 });
                 return Flow::Close(ENDED);

@@ -137,6 +137,17 @@ impl Operation {
     }
 }
 
+/// The setting that switched off what was asked for, if one did: refusals name it in the log.
+pub(crate) fn setting_of(error: &Error) -> Option<&'static str> {
+    if matches!(error, Error::RecallDisabled) {
+        Some("recall_enabled")
+    } else if matches!(error, Error::EditDisabled) {
+        Some("edit_enabled")
+    } else {
+        None
+    }
+}
+
 /// The status for `error` when it is the outcome of `operation`.
 #[must_use]
 pub(crate) fn refusal(operation: Operation, error: &Error) -> Refusal {

@@ -287,7 +287,7 @@ fn post(
         return Err(Unfit::Empty);
     }
     ensure_readable(body, &sent.ext)?;
-    let stored = body_of(stored(sent, sender.device.as_str())?, body);
+    let stored = body_of(stored(sent, &target, sender)?, body);
     let keep = match sent.route {
         _ if !sent.directed_users.is_empty() => return Err(Unfit::Directed),
         Some(RouteType::RouteDirect) => return Err(Unfit::Directed),
@@ -323,11 +323,18 @@ fn ensure_readable(body: &MessageBody, server_ext: &[KeyValue]) -> Result<(), Un
     Ok(())
 }
 
-/// What is stored of a sent message: without what only a server may say of it.
-fn stored(sent: &SentMeta, device: &str) -> Result<Bytes, Malformed> {
+/// What is stored of a sent message: without what only a server may say of it. What one says to another
+/// device of one's own is for that device (client 5.3).
+fn stored(sent: &SentMeta, target: &Target, sender: &Sender<'_>) -> Result<Bytes, Malformed> {
     let payload = raw::strip(&sent.payload, &[field::BODY_META])?;
-    let mut stored = raw::strip(&sent.stored(device), &[field::META_PAYLOAD, field::META_META])?;
+    let mut stored =
+        raw::strip(&sent.stored(sender.device.as_str()), &[field::META_PAYLOAD, field::META_META])?;
     raw::append_bytes(&mut stored, field::META_PAYLOAD, &payload);
+    let is_own = matches!(target, Target::Client(client) if client == sender.client);
+    if is_own && !sent.to.resource.is_empty() {
+        let whom = format!("{}/{}", name::name_of(sender.client.as_str()), sent.to.resource);
+        return Ok(meta::for_only(&stored, &whom));
+    }
     Ok(stored.into())
 }
 
@@ -597,6 +604,20 @@ mod tests {
         let peek = meta::peek(&post.body.payload.bytes).unwrap();
         assert_eq!((peek.resource, peek.kind), ("web_1", Some(Kind::Text)));
         assert_eq!(posted(&Meta { id: None, ..sent }).token, None);
+    }
+
+    #[test]
+    fn what_is_said_to_an_own_device_is_for_that_one() {
+        let to = |name: &str| Jid { resource: "ios_1".to_owned(), ..Jid::person(APP, name) };
+        let said = |name: &str| MessageBody { to: Some(bare(name)), ..body(BodyType::Chat, text("hi")) };
+        let whom = |name: &str, directed: &[&str]| {
+            let directed_users = directed.iter().map(|name| (*name).to_owned()).collect();
+            let post = ordered(&Meta { directed_users, ..meta(to(name), &said(name)) });
+            let Ok(Order::Post(post)) = post else { return None };
+            meta::only_for(&post.body.payload.bytes).map(str::to_owned)
+        };
+        assert_eq!(whom("Alice", &[]).as_deref(), Some("alice/ios_1"));
+        assert_eq!((whom("bob", &[]), whom("alice", &["bob"])), (None, None));
     }
 
     #[test]

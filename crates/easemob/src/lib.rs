@@ -16,7 +16,6 @@ use posthouse_core::Posthouse;
 use posthouse_core::content::Readers;
 use posthouse_core::port::blobs::Blobs;
 use posthouse_transport::{DrainSignal, Limits, WebSocketUpgrade};
-use tokio::sync::Semaphore;
 
 mod auth;
 mod connection;
@@ -32,19 +31,18 @@ pub mod wire;
 
 use auth::Auth;
 use connection::Connection;
+use rest::uploads::Uploads;
 
 /// The least time for which a client may be silent: SDKs look every 30 s whether they have heard
 /// something for 30 s, and otherwise say something (client 2.2).
 const IDLE_TIMEOUT_MIN: Duration = Duration::from_secs(120);
-/// Files on their way at a time, each of which is held in memory.
-const UPLOADS_AT_ONCE: usize = 8;
 
 /// The gateway. One serves every app and every socket.
 pub struct Easemob {
     posthouse: Arc<Posthouse>,
     auth: Auth,
     blobs: Arc<dyn Blobs>,
-    uploads: Arc<Semaphore>,
+    uploads: Uploads,
     limits: Limits,
     drain: DrainSignal,
 }
@@ -73,7 +71,7 @@ impl Easemob {
             posthouse,
             auth: Auth::new(&token_key),
             blobs,
-            uploads: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)),
+            uploads: Uploads::new(),
             limits,
             drain,
         })
@@ -113,8 +111,8 @@ impl Easemob {
         &self.blobs
     }
 
-    /// Permits for files on their way.
-    pub(crate) fn uploads(&self) -> &Arc<Semaphore> {
+    /// The places for files on their way.
+    pub(crate) fn uploads(&self) -> &Uploads {
         &self.uploads
     }
 

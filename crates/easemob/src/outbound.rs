@@ -131,9 +131,13 @@ pub(crate) fn entry(
 ) -> Vec<Bytes> {
     let id = place_id(address.id, entry.seq);
     match &entry.what {
-        EntryKind::Message(message) if message.is_recalled() || is_from(own, message) => Vec::new(),
+        EntryKind::Message(message)
+            if message.is_recalled() || is_from(own, message) || !is_for(own, &message.body) =>
+        {
+            Vec::new()
+        }
         EntryKind::Message(message) => vec![message_meta(message, address, own, content)],
-        EntryKind::Patched(patch) if is_patched_by(own, patch) => Vec::new(),
+        EntryKind::Patched(patch) if is_patched_by(own, patch) || !is_for(own, &patch.body) => Vec::new(),
         EntryKind::Patched(patch) if patch.body.kind == BodyKind::Recalled => {
             vec![recall_meta(id, patch, address, own)]
         }
@@ -153,6 +157,20 @@ fn place_id(conversation: ConversationId, seq: Seq) -> u64 {
 /// Whether this very device sent it.
 fn is_from(own: &Own<'_>, message: &Message) -> bool {
     message.sender == *own.client && own.is_own_device(resource_of(&message.body))
+}
+
+/// Whether this device gets it; some are for one device or for their receivers alone.
+pub(crate) fn is_for(own: &Own<'_>, body: &Body) -> bool {
+    let Some(whom) = whom(body) else { return true };
+    let (name, device) = whom.split_once('/').map_or((whom, None), |(name, device)| (name, Some(device)));
+    name == name_of(own.client.as_str()) && device.is_none_or(|device| own.is_own_device(device))
+}
+
+fn whom(body: &Body) -> Option<&str> {
+    if body.payload.schema != SCHEMA {
+        return None;
+    }
+    meta::only_for(&body.payload.bytes)
 }
 
 /// Whether this very device edited or recalled it.
@@ -180,10 +198,11 @@ pub(crate) fn message_meta(
     own: &Own<'_>,
     content: &dyn Fn(&Body) -> Content,
 ) -> Bytes {
+    let device = whom(&message.body).and_then(|whom| whom.split_once('/')).map_or("", |(_, device)| device);
     Letter {
         id: message.id.as_u64(),
         from: own.person(&message.sender),
-        to: own.destination(address, &message.sender),
+        to: Jid { resource: device.to_owned(), ..own.destination(address, &message.sender) },
         in_group: address.kind != Kind::Direct,
         at: message.timestamp,
         known: known(message, address, own),
@@ -732,8 +751,9 @@ fn notice(id: u64, at: Timestamp, own: Option<&Own<'_>>, json: &Value) -> Bytes 
 }
 
 /// What a device is told before its session ends (client 3.7). `note` is what the device that took its
-/// place has to say.
-pub(crate) fn kick(end: SessionEnd, note: Option<&str>) -> Bytes {
+/// place has to say. `agora-chat` 1.4.0 reads the sender's name of every meta without asking whether there
+/// is a sender, and passes over an `id` that it has seen among the last 100.
+pub(crate) fn kick(id: u64, end: SessionEnd, note: Option<&str>, own: &Own<'_>) -> Bytes {
     let operation = match end {
         SessionEnd::Displaced | SessionEnd::Replaced => StatisticsOperation::UserLoginAnotherDevice,
         SessionEnd::Removed => StatisticsOperation::UserRemoved,
@@ -746,7 +766,8 @@ pub(crate) fn kick(end: SessionEnd, note: Option<&str>) -> Bytes {
         ..StatisticsBody::default()
     };
     Meta {
-        id: Some(1),
+        id: Some((id & ID_MAX).max(1)),
+        from: Some(own.jid().into()),
         ns: Some(NameSpace::Statistic.into()),
         payload: Some(body.encode_to_vec().into()),
         ..Meta::default()
@@ -891,6 +912,35 @@ mod tests {
         let from_server = message("alice", stored("hi", ""));
         let (meta, _) = decoded(&to("bob", |own| message_meta(&from_server, &direct("alice"), own, &theirs)));
         assert_eq!(jid_text(meta.from), ALICE);
+    }
+
+    #[test]
+    fn some_messages_are_for_one_device_or_for_their_receiver_alone() {
+        let only_for = |whom: &str| {
+            let body = stored("hi", "");
+            let bytes = meta::for_only(&body.payload.bytes, whom);
+            Body { payload: Payload { schema: SCHEMA, bytes }, ..body }
+        };
+        for (whom, who, is_theirs) in [
+            ("bob", "bob", true),
+            ("bob", "alice", false),
+            ("bo", "bob", false),
+            ("x--42ob", "Bob", true),
+            ("alice/web_2", "alice", true),
+            ("alice/web_3", "alice", false),
+            ("alice/web_2/x", "alice", false),
+        ] {
+            let said = message("alice", only_for(whom));
+            assert_eq!(to(who, |own| is_for(own, &said.body)), is_theirs, "{whom} {who}");
+            let entry = Entry { seq: Seq(3), what: EntryKind::Message(said) };
+            let metas = to(who, |own| self::entry(&entry, &direct("bob"), own, &theirs));
+            assert_eq!(metas.len(), usize::from(is_theirs));
+        }
+        assert!(to("alice", |own| is_for(own, &stored("hi", "")) && is_for(own, &foreign("hi"))));
+        let own = message("alice", only_for("alice/web_3"));
+        let (meta, body) = decoded(&to("alice", |own_| message_meta(&own, &direct("alice"), own_, &theirs)));
+        assert_eq!(jid_text(meta.to), format!("{ALICE}/web_3"));
+        assert_eq!((names(&body), meta.directed_users), (("alice", "alice"), Vec::new()));
     }
 
     #[test]
@@ -1341,8 +1391,9 @@ mod tests {
             (SessionEnd::PasswordChanged, 3),
             (SessionEnd::Dismissed, 4),
         ] {
-            let meta = Meta::decode(kick(end, Some("from my phone"))).unwrap();
-            assert_eq!(meta.ns, Some(0));
+            let meta = Meta::decode(to("alice", |own| kick(91, end, Some("from my phone"), own))).unwrap();
+            assert_eq!((meta.id, meta.ns), (Some(91), Some(0)));
+            assert_eq!(jid_text(meta.from), ALICE);
             let body = StatisticsBody::decode(meta.payload.unwrap()).unwrap();
             assert_eq!((body.operation, body.reason()), (Some(operation), "from my phone"));
         }

@@ -81,6 +81,12 @@ impl Query {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
+    /// Whether `name` is `false`.
+    #[must_use]
+    pub fn is_false(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("false"))
+    }
+
     /// The whole number called `name`; `None` if it is absent or empty.
     pub fn number(&self, name: &'static str) -> Result<Option<u64>, BadParameter> {
         self.get(name).map(|text| digits(text).ok_or(BadParameter::Number { name })).transpose()
@@ -184,7 +190,7 @@ impl Cursor {
 
     /// The place in a conversation list; `None` is its beginning.
     pub fn place(text: Option<&str>) -> Result<Option<ListPlace>, BadParameter> {
-        match text.map(Self::parse).transpose()? {
+        match Self::given(text)? {
             None => Ok(None),
             Some(Self::Place(place)) => Ok(Some(place)),
             Some(Self::Number(_) | Self::Client(_)) => Err(BadParameter::Cursor),
@@ -193,7 +199,7 @@ impl Cursor {
 
     /// The number; 0 is the beginning.
     pub fn number(text: Option<&str>) -> Result<u64, BadParameter> {
-        match text.map(Self::parse).transpose()? {
+        match Self::given(text)? {
             None => Ok(0),
             Some(Self::Number(number)) => Ok(number),
             Some(Self::Place(_) | Self::Client(_)) => Err(BadParameter::Cursor),
@@ -202,11 +208,16 @@ impl Cursor {
 
     /// The client; `None` is the beginning.
     pub fn client(text: Option<&str>) -> Result<Option<ClientId>, BadParameter> {
-        match text.map(Self::parse).transpose()? {
+        match Self::given(text)? {
             None => Ok(None),
             Some(Self::Client(client)) => Ok(Some(client)),
             Some(Self::Place(_) | Self::Number(_)) => Err(BadParameter::Cursor),
         }
+    }
+
+    /// A cursor, unless the text is what JavaScript makes of none.
+    fn given(text: Option<&str>) -> Result<Option<Self>, BadParameter> {
+        text.filter(|text| !["", "undefined", "null"].contains(text)).map(Self::parse).transpose()
     }
 
     fn read(text: &str) -> Option<Self> {
@@ -234,12 +245,11 @@ const PAGES_MAX: usize = u32::MAX as usize;
 /// range. The hosted cloud documents the ranges and no error.
 pub fn conversations_page(query: &Query) -> Result<(usize, usize), BadParameter> {
     let size = query.within("pageSize", None, CONVERSATIONS_PAGE_MAX)?;
-    let number = match query.number("pageNum")? {
-        None => return Err(BadParameter::Number { name: "pageNum" }),
-        Some(0) => return Err(BadParameter::Range { name: "pageNum", min: 1, max: PAGES_MAX }),
-        Some(number) => usize::try_from(number).unwrap_or(PAGES_MAX).min(PAGES_MAX),
-    };
-    Ok((size, number - 1))
+    let number = query.within("pageNum", None, usize::MAX).map_err(|bad| match bad {
+        BadParameter::Range { name, min, .. } => BadParameter::Range { name, min, max: PAGES_MAX },
+        BadParameter::Number { .. } | BadParameter::Cursor => bad,
+    })?;
+    Ok((size, number.min(PAGES_MAX) - 1))
 }
 
 // ---- history ----------------------------------------------------------------------------------------
@@ -521,6 +531,10 @@ mod tests {
         }
         let words = page("pageNum=1&pageSize=21").unwrap_err().to_string();
         assert_eq!(words, "pageSize must be from 1 to 20");
+        for number in ["0", "-1"] {
+            let words = page(&format!("pageNum={number}&pageSize=20")).unwrap_err().to_string();
+            assert_eq!(words, "pageNum must be from 1 to 4294967295");
+        }
     }
 
     #[test]
@@ -547,6 +561,11 @@ mod tests {
         assert_eq!(Cursor::place(Some(&cursor)), Err(BadParameter::Cursor));
         assert_eq!(Cursor::client(Some(&cursor)), Err(BadParameter::Cursor));
         assert_eq!(Cursor::number(None), Ok(0));
+        for beginning in ["", "undefined", "null"] {
+            assert_eq!(Cursor::number(Some(beginning)), Ok(0));
+            assert_eq!(Cursor::place(Some(beginning)), Ok(None));
+            assert_eq!(Cursor::client(Some(beginning)), Ok(None));
+        }
         for forged in ["x", "=", "bjA3", "cDEuMA", "undefined", "ÿ"] {
             assert_eq!(Cursor::parse(forged), Err(BadParameter::Cursor), "{forged}");
         }

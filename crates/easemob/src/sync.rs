@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(ids(&lines), [None, Some(7), Some(6), Some(4)]);
         assert_eq!(lines.listed()[1].entries, 3);
         lines.forget(queue(7));
-        assert_eq!(ids(&lines), [Some(6), None, Some(4)]);
+        assert_eq!(ids(&lines), [None, Some(6), Some(4)]);
     }
 
     #[test]

@@ -7,8 +7,12 @@ use posthouse_core::error::StoreFault;
 use serde_json::{Map, Value};
 
 use crate::auth::BadToken;
-use crate::query::BadParameter;
+use crate::error::setting_of;
+use crate::query::{BadParameter, CONVERSATIONS_PAGE_MAX};
 use crate::wire::bodies::Refused;
+
+/// The setting that history hangs on.
+const HISTORY: &str = "message_roaming";
 
 /// A refusal over HTTP.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +27,8 @@ pub(crate) struct Fault {
     pub(crate) description: Cow<'static, str>,
     /// The number that newer services add.
     pub(crate) code: Option<u32>,
+    /// The setting that switched it off, for the log.
+    pub(crate) setting: Option<&'static str>,
 }
 
 /// What was being done when the domain refused: the same cause has other words elsewhere.
@@ -53,11 +59,23 @@ pub(crate) enum Task<'a> {
 
 impl Fault {
     fn new(status: u16, error: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, error, exception: exception(error), description: description.into(), code: None }
+        Self {
+            status,
+            error,
+            exception: exception(error),
+            description: description.into(),
+            code: None,
+            setting: None,
+        }
     }
 
     fn with_code(self, code: u32) -> Self {
         Self { code: Some(code), ..self }
+    }
+
+    /// The same, because an app's setting says so.
+    pub(crate) fn by_setting(self, setting: &'static str) -> Self {
+        Self { setting: Some(setting), ..self }
     }
 
     // ---- who may (rest 2.3) ------------------------------------------------------------------------
@@ -201,19 +219,25 @@ impl Fault {
 
     // ---- switches (rest 5.7) -----------------------------------------------------------------------
 
-    /// Something that this server doesn't offer, or that the app's settings switch off.
+    /// Something that this server doesn't offer.
     pub(crate) fn not_open() -> Self {
         Self::new(403, "function_not_open_error", "service not open!").with_code(15_002)
     }
 
+    /// Something that the app's `setting` switches off.
+    pub(crate) fn switched_off(setting: &'static str) -> Self {
+        Self::not_open().by_setting(setting)
+    }
+
     /// Reading history is switched off.
     pub(crate) fn history_not_open() -> Self {
-        Self::new(403, "function_not_open_error", "messageroaming function not open").with_code(15_001)
+        let words = "messageroaming function not open";
+        Self::new(403, "function_not_open_error", words).with_code(15_001).by_setting(HISTORY)
     }
 
     /// Deleting from history is switched off. (The names of these errors have blanks.)
     pub(crate) fn removal_not_open() -> Self {
-        Self::new(400, "service open exception", "this appKey not open message roaming")
+        Self::new(400, "service open exception", "this appKey not open message roaming").by_setting(HISTORY)
     }
 
     /// More messages to be deleted at once than there may be.
@@ -330,6 +354,7 @@ pub struct FaultRow {
 /// parser.
 #[must_use]
 pub fn table() -> Vec<FaultRow> {
+    let page = BadParameter::Range { name: "pageSize", min: 1, max: CONVERSATIONS_PAGE_MAX };
     [
         ("no app with this appKey", Fault::no_app("ORG", "APP", "ORG/APP/users")),
         ("no token, or one of an account that is gone or changed", Fault::no_token()),
@@ -341,7 +366,7 @@ pub fn table() -> Vec<FaultRow> {
         ("another method than this address has", Fault::no_method()),
         ("a body that is no object, or with fields of the wrong type", Fault::body()),
         ("a body that is no JSON", Fault::json("Unexpected character …".to_owned())),
-        ("a parameter out of its range", Fault::argument("pageSize must be between 1 and 20")),
+        ("a parameter out of its range", page.into()),
         ("a larger body than any that is asked for", Fault::too_large()),
         ("a body that doesn't come", Fault::too_slow()),
         ("the server is busy or stopping", Fault::busy("too many files are being uploaded")),
@@ -373,6 +398,10 @@ pub fn table() -> Vec<FaultRow> {
 
 /// What callers are told of a refusal of the domain.
 pub(crate) fn fault(task: Task<'_>, error: &Error) -> Fault {
+    Fault { setting: setting_of(error), ..told(task, error) }
+}
+
+fn told(task: Task<'_>, error: &Error) -> Fault {
     let words = || error.to_string();
     match error {
         Error::ConversationNotFound | Error::TemporaryOver => match task {

@@ -142,7 +142,7 @@ impl Call {
     /// The user who calls; `None` for the back end.
     pub(super) fn user(&self) -> Option<&ClientId> {
         match &self.who {
-            Some(Bearer::User { client, .. }) => Some(client),
+            Some(Bearer::User { account, .. }) => Some(&account.client),
             Some(Bearer::App) | None => None,
         }
     }
@@ -161,13 +161,17 @@ impl Call {
     /// calls.
     pub(super) async fn account(&self, segment: &str) -> Result<Account, Fault> {
         let named = client_of(segment);
-        if let Some(user) = self.user()
-            && named.as_ref() != Some(user)
-        {
-            return Err(Fault::not_yours());
+        match &self.who {
+            // Read a moment ago, with the token.
+            Some(Bearer::User { account, .. }) if named.as_ref() == Some(&account.client) => {
+                Ok(account.clone())
+            }
+            Some(Bearer::User { .. }) => Err(Fault::not_yours()),
+            Some(Bearer::App) | None => {
+                let client = named.ok_or_else(Fault::no_user)?;
+                self.account_of(&client).await?.ok_or_else(Fault::no_user)
+            }
         }
-        let client = named.ok_or_else(Fault::no_user)?;
-        self.account_of(&client).await?.ok_or_else(Fault::no_user)
     }
 
     /// The same, as one who acts.
@@ -246,6 +250,9 @@ impl Call {
             }
             Err(fault) => {
                 metrics::counter!("posthouse_errors_total", "code" => fault.error).increment(1);
+                if let Some(setting) = fault.setting {
+                    tracing::info!(app = %self.app.id, setting, "refused: the setting switches it off");
+                }
                 refused(&fault, now, duration)
             }
         }

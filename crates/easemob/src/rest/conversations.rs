@@ -26,7 +26,7 @@ const DAY_MS: i64 = 86_400_000;
 pub(super) async fn lists(call: &Call, user: &str, list: &str, path: &[&str]) -> Result<Reply, Fault> {
     let caller = call.subject(user).await?;
     if !call.app.settings.conversation_list {
-        return Err(Fault::not_open());
+        return Err(Fault::switched_off("conversation_list"));
     }
     match (list, path, call.verb) {
         ("user_channels", [], Verb::Get) => newest(call, &caller).await,
@@ -59,6 +59,7 @@ fn query(call: &Call, page: ListPage) -> ListQuery {
         marked: None,
         with_empty: false,
         server_messages: call.app.settings.rest_messages_in_conversation_list,
+        since_joined: !call.app.settings.group_history_before_join,
     }
 }
 

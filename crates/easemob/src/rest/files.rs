@@ -20,8 +20,10 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
+use super::arrival::Arrival;
 use super::call::{Call, Reply, Verb};
 use crate::error::rest::{Fault, Task, fault};
+use crate::rest::uploads::Uploader;
 
 /// How long a file may wait for its turn, and take to arrive: together less than a listener gives a
 /// request.
@@ -29,8 +31,6 @@ const UPLOAD_WAIT: Duration = Duration::from_secs(5);
 const UPLOAD_TIME_MAX: Duration = Duration::from_secs(50);
 /// What goes with a file: the fields and the edges between them, in bytes.
 const FORM_SLACK: usize = 64 * 1024;
-/// How much of a file that is too large is read on, so that whoever sends it reads the answer.
-const READ_ON_MAX: usize = 64 * 1024 * 1024;
 const FILENAME_CHARS_MAX: usize = 255;
 const MEDIA_TYPE_BYTES_MAX: usize = 127;
 const MEDIA_TYPE_DEFAULT: &str = "application/octet-stream";
@@ -43,11 +43,22 @@ pub(super) async fn upload(call: &Call) -> Result<Reply, Fault> {
         return Err(Fault::no_method());
     }
     let busy = || Fault::busy("too many files are being uploaded");
-    let turn = timeout(UPLOAD_WAIT, call.gateway.uploads().acquire()).await.map_err(|_| busy())?;
-    let _turn = turn.map_err(|_| busy())?;
-    let max = call.app.settings.file_bytes_max as usize;
-    let arriving = receive(call, max);
-    let upload = timeout(UPLOAD_TIME_MAX, arriving).await.map_err(|_| Fault::too_slow())??;
+    let uploader = Uploader { app: call.app.id.clone(), client: call.user().cloned() };
+    let turn = timeout(UPLOAD_WAIT, call.gateway.uploads().turn(uploader)).await.map_err(|_| busy())?;
+    let turn = turn.ok_or_else(busy)?;
+    let arrival = Arrival::new(call.take_body());
+    let receiving = receive(call, &arrival, call.app.settings.file_bytes_max as usize);
+    let received = timeout(UPLOAD_TIME_MAX, receiving).await.map_err(|_| Fault::too_slow())?;
+    let upload = match received {
+        Ok(upload) => upload,
+        Err(_) if arrival.has_paused() => return Err(Fault::too_slow()),
+        Err(fault) => {
+            // Nothing of it is held any more, so others needn't wait for that.
+            drop(turn);
+            arrival.read_on().await;
+            return Err(fault);
+        }
+    };
 
     let restricted = call
         .headers
@@ -83,9 +94,9 @@ struct Upload {
     bytes: Bytes,
 }
 
-async fn receive(call: &Call, max: usize) -> Result<Upload, Fault> {
+async fn receive(call: &Call, arrival: &Arrival, max: usize) -> Result<Upload, Fault> {
     let nothing = || Fault::argument("file must be provided.");
-    let mut request = Request::new(call.take_body());
+    let mut request = Request::new(arrival.body());
     if let Some(kind) = call.headers.get(CONTENT_TYPE) {
         request.headers_mut().insert(CONTENT_TYPE, kind.clone());
     }
@@ -117,19 +128,13 @@ async fn receive(call: &Call, max: usize) -> Result<Upload, Fault> {
 async fn file(field: &mut Field<'_>, max: usize) -> Result<Bytes, Fault> {
     let broken = || Fault::argument("file must be provided.");
     let mut bytes = BytesMut::new();
-    let mut read = 0;
     while let Some(chunk) = field.chunk().await.map_err(|_| broken())? {
-        read += chunk.len();
-        if read <= max {
-            bytes.extend_from_slice(&chunk);
-        } else {
-            bytes = BytesMut::new();
-            if read > max.saturating_add(READ_ON_MAX) {
-                break;
-            }
+        if bytes.len() + chunk.len() > max {
+            return Err(Fault::file_too_large());
         }
+        bytes.extend_from_slice(&chunk);
     }
-    if read > max { Err(Fault::file_too_large()) } else { Ok(bytes.freeze()) }
+    Ok(bytes.freeze())
 }
 
 /// A media type that can stand in a header.

@@ -6,6 +6,7 @@ use posthouse_core::attribute::{AttributeChange, Attributes, Operation};
 use posthouse_core::conversation::{Authority, Conversation, CreateConversation, KindWish, Role, RoleChange};
 use posthouse_core::id::ClientId;
 use posthouse_core::session::Caller;
+use posthouse_core::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::call::{Call, Reply, Verb, flag, shown, text, texts};
@@ -115,13 +116,23 @@ impl Group {
     }
 
     /// Who is in it, as lists of members say it. Back ends know owners and members only.
-    fn line(&self, call: &Call, member: &ClientId) -> Value {
+    fn line(&self, call: &Call, (member, joined): (&ClientId, Option<Timestamp>)) -> Value {
         let role = match self.role(member) {
             Some(Role::Owner) => "owner",
             Some(Role::Admin) if !call.by_server() => "admin",
             Some(Role::Admin | Role::Member) | None => "member",
         };
-        Value::Object(Map::from_iter([(role.to_owned(), shown(member).into())]))
+        let mut line = Map::from_iter([(role.to_owned(), shown(member).into())]);
+        if let Some(joined) = joined.filter(|_| call.query.is_true("joined_time")) {
+            line.insert("joined_time".to_owned(), joined.0.into());
+        }
+        Value::Object(line)
+    }
+
+    /// The members, and when each of them came as far as that is known.
+    fn members(&self) -> impl Iterator<Item = (&ClientId, Option<Timestamp>)> {
+        let joined = self.conversation.joined.iter().copied().map(Some).chain(std::iter::repeat(None));
+        self.conversation.members.iter().zip(joined)
     }
 
     /// What everybody who may know of it is told.
@@ -157,8 +168,8 @@ impl Group {
     /// [`Self::summary`] with the members, of whom strangers learn the owner only.
     fn described(&self, call: &Call) -> Value {
         let inside = call.user().is_none_or(|user| self.conversation.has_member(user));
-        let members = self.conversation.members.iter();
-        let members = members.filter(|member| inside || self.role(member) == Some(Role::Owner));
+        let members = self.members();
+        let members = members.filter(|(member, _)| inside || self.role(member) == Some(Role::Owner));
         let lines: Vec<Value> = members.map(|member| self.line(call, member)).collect();
         let mut description = self.summary(call);
         description.insert("affiliations".to_owned(), lines.into());
@@ -566,7 +577,7 @@ async fn members(call: &Call, number: &str) -> Result<Reply, Fault> {
         _ => fault,
     })?;
     let query = &call.query;
-    let mut members: Vec<&ClientId> = group.conversation.members.iter().collect();
+    let mut members: Vec<_> = group.members().collect();
     if query.get("sort") == Some("desc") {
         members.reverse();
     }
@@ -585,7 +596,9 @@ async fn members(call: &Call, number: &str) -> Result<Reply, Fault> {
     let total = members.len() as u64;
     let page = members.into_iter().skip(skip).take(limit);
     let plain = query.get("version") == Some("v3") && !query.has("joined_time");
-    let line = |member: &ClientId| if plain { shown(member).into() } else { group.line(call, member) };
+    let line = |member: (&ClientId, Option<Timestamp>)| {
+        if plain { shown(member.0).into() } else { group.line(call, member) }
+    };
     let lines: Vec<Value> = page.map(line).collect();
     let cursor = next(skip, lines.len(), total);
     Ok(Reply::new().listed(lines).cursor(cursor))

@@ -47,7 +47,9 @@ pub(super) async fn messages(call: &Call, path: &[&str]) -> Result<Reply, Fault>
         (["chatgroups", "import"], Verb::Post) => import(call, To::Groups).await,
         (["msg_recall"], Verb::Post) => recall(call).await,
         (["recall"], Verb::Post) => recall_old(call).await,
-        (["rewrite", _], Verb::Put) => Err(fault(Task::Send, &Error::EditDisabled)),
+        (["rewrite", _], Verb::Put) => {
+            Err(Fault { setting: None, ..fault(Task::Send, &Error::EditDisabled) })
+        }
         (["chatrooms", "broadcast"], Verb::Post) => {
             Err(Fault::forbidden("message broadcast service is unopened"))
         }
@@ -112,6 +114,8 @@ struct Sending {
     name: String,
     body: MessageBody,
     keep: Keep,
+    /// Whether the sender's own devices get a copy. In groups they always do.
+    copied: bool,
 }
 
 impl Sending {
@@ -128,7 +132,8 @@ impl Sending {
             (false, true) => Keep::Queued,
             (false, false) => Keep::Stored,
         };
-        Ok(Self { name: super::call::shown(&from), from, body, keep })
+        let copied = flag(request, "sync_device").ok().flatten().unwrap_or_default();
+        Ok(Self { name: super::call::shown(&from), from, body, keep, copied })
     }
 
     fn post(&self, to: To, receiver: &str, target: Target) -> PostMessage {
@@ -137,7 +142,7 @@ impl Sending {
             to: target,
             origin: Origin::Server,
             mentions: inbound::mentions_of(&body),
-            body: stored(&body),
+            body: stored(&body, (to == To::Users && !self.copied).then_some(receiver)),
             token: None,
             receipt: to == To::Users,
             keep: self.keep,
@@ -146,9 +151,11 @@ impl Sending {
     }
 }
 
-/// A body in the form in which messages are stored. Back ends have no device.
-fn stored(body: &MessageBody) -> Body {
+/// A body in the form in which messages are stored, perhaps for one user's devices only. Back ends have
+/// no device.
+fn stored(body: &MessageBody, only_for: Option<&str>) -> Body {
     let bytes = meta::compose(NameSpace::Chat, &body.encode_to_vec(), "");
+    let bytes = only_for.map_or_else(|| bytes.clone(), |user| meta::for_only(&bytes, user));
     inbound::body_of(bytes, body)
 }
 
@@ -230,7 +237,9 @@ async fn send_old(call: &Call) -> Result<Reply, Fault> {
 }
 
 /// Posts to all receivers, some at a time, so that the store writes them together. Returns the ids by
-/// the names as they were written, each receiver once. What can't exist gets an id and nothing else.
+/// the names as they were written, each receiver once. What can't exist gets an id and nothing else. Where
+/// some can't be reached, the others are told of, so that a back end that tries again can leave them out;
+/// it is a failure if all can't.
 async fn post_all(
     call: &Call,
     sending: &Sending,
@@ -240,29 +249,36 @@ async fn post_all(
     let caller = call.acting(sending.from.clone());
     let known: Vec<Option<(String, Target)>> =
         names.iter().map(|name| to.target(name).map(|target| (receiver(&target, name), target))).collect();
-    let mut ids: HashMap<&str, Option<MessageId>> = HashMap::with_capacity(known.len());
+    let mut ids: HashMap<&str, Result<Option<MessageId>, Fault>> = HashMap::with_capacity(known.len());
     let mut posting = JoinSet::new();
     for (index, one_known) in known.iter().enumerate() {
         let Some((receiver, target)) = one_known else { continue };
         if ids.contains_key(receiver.as_str()) {
             continue;
         }
-        ids.insert(receiver, None);
+        ids.insert(receiver, Err(Fault::internal()));
         if posting.len() >= POSTED_AT_ONCE {
-            collect(&mut posting, &known, &mut ids).await?;
+            collect(&mut posting, &known, &mut ids).await;
         }
         let post = sending.post(to, receiver, target.clone());
         let (posthouse, caller) = (Arc::clone(call.posthouse()), caller.clone());
         posting.spawn(async move { (index, one(&posthouse, &caller, post).await) });
     }
     while !posting.is_empty() {
-        collect(&mut posting, &known, &mut ids).await?;
+        collect(&mut posting, &known, &mut ids).await;
+    }
+    if !ids.is_empty() && ids.values().all(Result::is_err) {
+        let first =
+            known.iter().flatten().find_map(|(receiver, _)| ids.get(receiver.as_str())?.clone().err());
+        return Err(first.unwrap_or_else(Fault::internal));
     }
     let id_of = |one: &Option<(String, Target)>| {
-        let posted = one.as_ref().and_then(|(receiver, _)| ids.get(receiver.as_str()).copied().flatten());
-        posted.unwrap_or_else(|| call.posthouse().stamp().id)
+        let posted = one.as_ref().and_then(|(receiver, _)| ids.get(receiver.as_str()));
+        let id = posted.map_or(Ok(None), Clone::clone).ok()?;
+        Some(id.unwrap_or_else(|| call.posthouse().stamp().id))
     };
-    Ok(names.iter().zip(&known).map(|(name, one)| (name.clone(), id_of(one))).collect())
+    let told = names.iter().zip(&known).filter_map(|(name, one)| Some((name.clone(), id_of(one)?)));
+    Ok(told.collect())
 }
 
 /// The receiver's name inside the message.
@@ -279,15 +295,13 @@ type Posting = (usize, Result<Option<MessageId>, Error>);
 async fn collect<'a>(
     posting: &mut JoinSet<Posting>,
     known: &'a [Option<(String, Target)>],
-    ids: &mut HashMap<&'a str, Option<MessageId>>,
-) -> Result<(), Fault> {
-    let Some(done) = posting.join_next().await else { return Ok(()) };
-    let (index, posted) = done.map_err(|_| Fault::internal())?;
-    let id = posted.map_err(|error| fault(Task::Send, &error))?;
+    ids: &mut HashMap<&'a str, Result<Option<MessageId>, Fault>>,
+) {
+    // What broke off stays noted as failed.
+    let Some(Ok((index, posted))) = posting.join_next().await else { return };
     if let Some((receiver, _)) = known.get(index).and_then(Option::as_ref) {
-        ids.insert(receiver, id);
+        ids.insert(receiver, posted.map_err(|error| fault(Task::Send, &error)));
     }
-    Ok(())
 }
 
 /// Posts to one; `None` for a group that doesn't exist.
@@ -332,6 +346,7 @@ async fn import(call: &Call, to: To) -> Result<Reply, Fault> {
     if sending.keep == Keep::Queued {
         return Err(Fault::body());
     }
+    let sender = sending.from.clone();
     let target = match to.target(name) {
         Some(Target::Conversation(id)) => {
             let group = call.posthouse().group(&call.app, id).await;
@@ -342,8 +357,8 @@ async fn import(call: &Call, to: To) -> Result<Reply, Fault> {
         None if to == To::Groups => return Err(Fault::no_group(name)),
         None => return Err(Fault::argument(format!("username [{name}] is not legal"))),
     };
-    let post = sending.post(to, &receiver(&target, name), target);
-    let import = ImportMessage { to: post.to, sender: sending.from, body: post.body, at };
+    let post = Sending { copied: true, ..sending }.post(to, &receiver(&target, name), target);
+    let import = ImportMessage { to: post.to, sender, body: post.body, at };
     let posted = call.posthouse().import_message(&call.app, import).await;
     let posted = posted.map_err(|error| fault(Task::Send, &error))?;
     let id = posted.id.as_u64().to_string();

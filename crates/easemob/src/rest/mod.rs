@@ -16,8 +16,10 @@ use crate::error::rest::Fault;
 use crate::query::{Query, decode};
 use crate::{Easemob, keys};
 
+use arrival::Arrival;
 use call::{Call, Place, Prefix, Reply, Verb, refused};
 
+mod arrival;
 mod call;
 mod contacts;
 mod conversations;
@@ -28,6 +30,7 @@ mod history;
 mod messages;
 mod removal;
 mod token;
+pub(crate) mod uploads;
 mod users;
 
 /// The routes of `gateway`.
@@ -67,6 +70,10 @@ async fn answer(State(gateway): State<Arc<Easemob>>, origin: RequestOrigin, requ
     let query = Query::parse(parts.uri.query());
     let mut call = Call::new(gateway, app, verb, prefix, query, parts.headers, place, body);
     let outcome = Box::pin(open_call(&mut call, &rest)).await;
+    if outcome.is_err() && rest.first() == Some(&"chatfiles") {
+        // A file that nobody has looked at, of a caller who may not bring it or has to wait.
+        Arrival::new(call.take_body()).read_on().await;
+    }
     call.answer(outcome)
 }
 

@@ -90,7 +90,9 @@ async fn remove(call: &Call, caller: &Caller, kind: &str, removal: Removal) -> R
         let (group, user) = (address.id.as_u64().to_string(), shown(&caller.client));
         let task = Task::Group { group: &group, user: &user };
         let device = call.device();
-        let removed = call.posthouse().remove_messages(caller, address.id, removal, device.as_ref()).await;
+        let tell = !call.query.is_false("isNotify");
+        let removed =
+            call.posthouse().remove_messages(caller, address.id, removal, device.as_ref(), tell).await;
         removed.map_err(|error| fault(task, &error))?;
     }
     Ok(done(call))

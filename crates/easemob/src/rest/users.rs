@@ -29,13 +29,15 @@ pub(super) async fn register(call: &Call) -> Result<Reply, Fault> {
         None => {
             return Err(Fault::not_registered(
                 "Open registration doesn't allow, so register user need token",
-            ));
+            )
+            .by_setting("registration_open"));
         }
         Some(_) => match call.bearer().await? {
             Bearer::App => true,
             Bearer::User { .. } if open => false,
             Bearer::User { .. } => {
-                return Err(Fault::not_registered("registration is not open, please contact the app admin"));
+                return Err(Fault::not_registered("registration is not open, please contact the app admin")
+                    .by_setting("registration_open"));
             }
         },
     };
@@ -58,7 +60,7 @@ pub(super) async fn register(call: &Call) -> Result<Reply, Fault> {
 pub(super) fn client_to_register(username: &str) -> Result<ClientId, Fault> {
     let refused = |bad| match bad {
         BadName::TooLong => Fault::argument("USERNAME_TOO_LONG"),
-        BadName::Empty | BadName::Characters | BadName::Escape | BadName::Reserved => {
+        BadName::Empty | BadName::Characters | BadName::Dots | BadName::Escape | BadName::Reserved => {
             Fault::argument(format!("username [{username}] is not legal"))
         }
     };
@@ -352,6 +354,7 @@ mod tests {
             (json!({"username": "a b", "password": "1"}), "username [a b] is not legal"),
             (json!({"username": "", "password": "1"}), "username [] is not legal"),
             (json!({"username": "x-a", "password": "1"}), "username [x-a] is not legal"),
+            (json!({"username": "..", "password": "1"}), "username [..] is not legal"),
             (json!({"username": long, "password": "1"}), "USERNAME_TOO_LONG"),
             (json!({"username": "a"}), "password or pin must provided"),
             (json!({"username": "a", "password": ""}), "password or pin must provided"),

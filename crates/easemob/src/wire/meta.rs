@@ -46,7 +46,8 @@ mod jid_field {
     pub(super) const RESOURCE: u32 = 4;
 }
 
-/// What the server says itself in every delivery, and what only the server reads.
+/// What the server says itself in every delivery, and what only the server reads. What a sender writes
+/// there is not stored; the server notes things of its own in some.
 const NOT_STORED: [u32; 6] =
     [field::ID, field::FROM, field::TO, field::TIMESTAMP, field::ROUTETYPE, field::DIRECTED_USERS];
 
@@ -148,6 +149,22 @@ fn stored_form(resource: &str, rest: &[u8]) -> Bytes {
     }
     stored.extend_from_slice(rest);
     stored.into()
+}
+
+/// What is stored of a message that only `whom` gets: a user, or `user/resource`. History and lists show
+/// it to all who may see it.
+#[must_use]
+pub fn for_only(stored: &[u8], whom: &str) -> Bytes {
+    let mut noted = stored.to_vec();
+    raw::append_bytes(&mut noted, field::DIRECTED_USERS, whom.as_bytes());
+    noted.into()
+}
+
+/// Who alone gets a stored message, see [`for_only`].
+#[must_use]
+pub fn only_for(stored: &[u8]) -> Option<&str> {
+    let whom = raw::last_bytes(stored, field::DIRECTED_USERS).ok().flatten()?;
+    std::str::from_utf8(whom).ok()
 }
 
 /// What one delivery says beyond what is stored.

@@ -1,7 +1,7 @@
 //! Easemob names of client ids.
 //!
-//! An id that is a valid name (1 to 64 bytes of `[a-z0-9_.-]`, not beginning with `x-`) is its own
-//! name. Every other id appears as `x-` and its UTF-8 bytes, where `[a-z0-9_.]` stand for themselves
+//! An id that is a valid name (1 to 64 bytes of `[a-z0-9_.-]`, not beginning with `x-`, not dots only) is
+//! its own name. Every other id appears as `x-` and its UTF-8 bytes, where `[a-z0-9_.]` stand for themselves
 //! and every other byte is `-` and two lower-case hex digits: `Tom` is `x--54om`. So different ids
 //! never share a name, and names that SDKs lower-case still say which id is meant.
 
@@ -26,6 +26,9 @@ pub enum BadName {
     /// A character other than `[a-z0-9_.-]`.
     #[error("the name has characters other than a to z, 0 to 9, _ . and -")]
     Characters,
+    /// Nothing but dots: in addresses, `.` and `..` are steps that every client takes by itself.
+    #[error("the name has nothing but dots")]
+    Dots,
     /// An escape that is not written as this server writes it.
     #[error("the name is not a canonical escape")]
     Escape,
@@ -92,6 +95,8 @@ fn plain(name: &str) -> Result<(), BadName> {
         Err(BadName::Characters)
     } else if name.starts_with(ESCAPED) {
         Err(BadName::Reserved)
+    } else if name.bytes().all(|byte| byte == b'.') {
+        Err(BadName::Dots)
     } else {
         Ok(())
     }
@@ -154,6 +159,10 @@ mod tests {
             ("汤姆", "x--e6-b1-a4-e5-a7-86"),
             ("a@b", "x-a-40b"),
             ("A-b", "x--41-2db"),
+            (".", "x-."),
+            ("..", "x-.."),
+            ("...", "x-..."),
+            ("..a", "..a"),
         ] {
             assert_eq!(name_of(id), name);
             assert_eq!(id_of(name).as_deref(), Ok(id), "{name}");
@@ -177,6 +186,7 @@ mod tests {
             ("x-汤", BadName::Characters),
             ("\u{212a}", BadName::Characters), // the Kelvin sign lower-cases to k, but not in ASCII
             (&"a".repeat(65), BadName::TooLong),
+            ("..", BadName::Dots),
             ("x-tom", BadName::Escape),   // a plain name
             ("x--74om", BadName::Escape), // t stands for itself
             ("x--5", BadName::Escape),    // half an escape
@@ -193,6 +203,9 @@ mod tests {
             ("x--54om", BadName::Reserved),
             ("X-ray", BadName::Reserved),
             ("tom@b", BadName::Characters),
+            (".", BadName::Dots),
+            ("..", BadName::Dots),
+            (&".".repeat(64), BadName::Dots),
             (&"a".repeat(65), BadName::TooLong),
         ] {
             assert_eq!(registrable(name), Err(why), "{name}");
@@ -221,7 +234,7 @@ mod tests {
         }
 
         #[test]
-        fn different_ids_have_different_names(ids in proptest::collection::vec("[xX\\-a2d]{1,4}", 2..40)) {
+        fn different_ids_have_different_names(ids in proptest::collection::vec("[xX\\-.a2d]{1,4}", 2..40)) {
             let mut names = HashMap::new();
             for id in ids {
                 let before = names.insert(name_of(&id), id.clone());
