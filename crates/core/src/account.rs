@@ -44,7 +44,7 @@ pub enum AccountChange {
     Secret(Arc<str>),
     /// A new name in notifications.
     Nickname(Arc<str>),
-    /// Whether it may log in from now on.
+    /// Whether it may log in from now on; tokens given before a ban are void.
     Active(bool),
 }
 

@@ -231,8 +231,8 @@ settings! {
     new_device_days: u32 = 7, 0 => 365;
     /// Devices of one platform that one Easemob user may have online; the oldest gives way. 0 is any number. The hosted cloud allows 4.
     devices_per_platform_max: u32 = 0, 0 => 1_000;
-    /// Whether LeanCloud's door, which asks for no password, lets clients in that are registered as Easemob users.
-    leancloud_login_of_accounts: bool = false, 0 => 1;
+    /// Whether a door that asks for no password (LeanCloud's) lets clients in that are registered at one that does (Easemob's).
+    login_of_accounts_without_password: bool = false, 0 => 1;
     /// Whether anyone may register an Easemob user without the app's token.
     registration_open: bool = false, 0 => 1;
     /// Life of an Easemob user's token that names none, in seconds.

@@ -265,7 +265,7 @@ pub struct HistoryQuery {
     pub start: Option<Bound>,
     /// Where to stop; `None` is unbounded.
     pub end: Option<Bound>,
-    /// Begin after this message instead of at `start`, whether it still exists or not.
+    /// Begin after this message, whether it still exists or not, and not before `start`.
     pub after: Option<MessageId>,
     /// Only messages of these kinds; of all kinds if there are none.
     pub kinds: Vec<KindFilter>,
@@ -275,6 +275,8 @@ pub struct HistoryQuery {
     pub without_recalled: bool,
     /// Whether to leave out what was said before the reader became a member.
     pub since_joined: bool,
+    /// Whether the reader is in this room, where members are not stored.
+    pub in_room: bool,
     /// At most so many, the nearest to `start`.
     pub limit: usize,
 }
@@ -293,6 +295,7 @@ impl HistoryQuery {
             sender: None,
             without_recalled: false,
             since_joined: false,
+            in_room: false,
             limit,
         }
     }

@@ -353,6 +353,7 @@ impl HistoryAsked {
             sender,
             without_recalled: true,
             since_joined,
+            in_room: false,
             limit: self.limit,
         })
     }

@@ -899,14 +899,14 @@ fn session_required() -> Refusal {
 /// Clients with a password come in where it is asked for, unless the app wants it otherwise: here
 /// anybody who knows the app's id could be them.
 async fn ensure_no_account(posthouse: &Posthouse, login: &Login) -> Result<(), Refusal> {
-    if login.app.settings.leancloud_login_of_accounts {
+    if login.app.settings.login_of_accounts_without_password {
         return Ok(());
     }
     match posthouse.account(&login.app, &login.client).await {
         Ok(None) => Ok(()),
         Ok(Some(_)) => {
-            let words = "this client has a password and logs in through the Easemob door \
-                         (setting leancloud_login_of_accounts)";
+            let words = "this client has a password and logs in where one is asked for \
+                         (setting login_of_accounts_without_password)";
             Err(Refusal::new(Code::InvalidLogin, words))
         }
         Err(error) => Err(Refusal::of(Operation::Login, &error)),

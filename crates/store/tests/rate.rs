@@ -40,6 +40,7 @@ async fn twenty_thousand_messages_with_64_in_flight() {
             updated_at: posthouse_core::time::Timestamp(0),
             last_message_at: None,
             members: clients(&["tom", "jerry"]),
+            joined: vec![],
             muted_by: vec![],
             owner: None,
             admins: vec![],

@@ -75,12 +75,14 @@ pub trait Clients: Send + Sync + 'static {
     /// Accounts whose number is above `after`, in the order of their making, at most `limit`.
     async fn list_accounts(&self, app: &AppId, after: u64, limit: usize) -> Result<Vec<Account>>;
 
-    /// Changes an account; a new secret counts up its generation. Error: `AccountNotFound`.
+    /// Changes an account; a new secret and a ban count up its generation. Error: `AccountNotFound`.
     async fn change_account(&self, app: &AppId, client: &ClientId, change: AccountChange) -> Result<Account>;
 
     /// Removes an account, its contacts (who are told, as by [`ContactChange::Remove`]), its blocks, its
     /// devices, its inbox, and its lines of conversation lists. Its memberships and messages stay; the
-    /// use case ends the groups it owns and leaves the others first. Error: `AccountNotFound`.
+    /// use case ends the groups it owns and leaves the others first. What was said until now in the
+    /// conversations that it is still in is out of its sight, so that whoever takes the name finds nothing.
+    /// Error: `AccountNotFound`.
     async fn remove_account(
         &self,
         app: &AppId,
@@ -398,13 +400,14 @@ pub trait Timeline: Send + Sync + 'static {
     ) -> Result<Patched>;
 
     /// A stretch of history, always from old to new, and at most [`PAGE_BYTES_MAX`] of it: a page of
-    /// large messages is shorter than asked for, but never empty because of that. The caller has checked who may read rooms;
-    /// of other kinds a `reader` who is no member gets `NotMember` (`TemporaryOver` for temporary). What was
+    /// large messages is shorter than asked for, but never empty because of that. Who may read a room
+    /// [`HistoryQuery::in_room`] says; of other kinds a `reader` who is no member gets `NotMember` (`TemporaryOver` for temporary). What was
     /// deleted, for everybody or by the reader, is not in it. Filtered reads, which may look at much,
     /// go where they delay each other and nobody else.
     async fn read_history(&self, app: &AppId, reader: &ClientId, query: HistoryQuery) -> Result<History>;
 
-    /// One message of history that the reader may see. Errors: `NotMember`, `MessageNotFound`.
+    /// One message of history that the reader may see, and not from before a later member came. Errors:
+    /// `NotMember`, `MessageNotFound`.
     async fn message(
         &self,
         app: &AppId,
@@ -428,7 +431,8 @@ pub trait Timeline: Send + Sync + 'static {
     /// Acknowledges one message to its sender: stamps `read_at` (or `delivered_at`) if it is the first,
     /// counts readers, and leaves a note (`Receipt`) for the sender unless that is the caller itself or no
     /// member any more. Doing it twice tells nobody again. The caller's marks and unread numbers stay
-    /// as they are. Errors: `NotMember`, `NotInRooms`, `MessageNotFound`.
+    /// as they are. Nobody acknowledges what was said before it came. Errors: `NotMember`, `NotInRooms`,
+    /// `MessageNotFound`.
     async fn acknowledge(
         &self,
         app: &AppId,
@@ -565,7 +569,8 @@ pub trait Inbox: Send + Sync + 'static {
     ) -> Result<Option<Timestamp>>;
 
     /// Gets ready for a device. One that was never seen before begins with what is at most
-    /// `window_ms` old; others go on where they were.
+    /// `window_ms` old; others go on where they were. A client has at most 100 devices: those seen longest ago
+    /// are forgotten beyond that.
     async fn open_device(
         &self,
         app: &AppId,
@@ -589,7 +594,8 @@ pub trait Inbox: Send + Sync + 'static {
     async fn position(&self, app: &AppId, client: &ClientId, device: &DeviceId, queue: Queue) -> Result<u64>;
 
     /// Moves the place forward (never back). Kept in memory and written by
-    /// [`Upkeep::flush_positions`]: after a power cut a device may get the last moments again.
+    /// [`Upkeep::flush_positions`]: after a power cut a device may get the last moments again. Only for devices
+    /// that were opened.
     async fn set_position(
         &self,
         app: &AppId,
@@ -616,8 +622,8 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Returns how many; call again until there are none.
     async fn forget_missed(&self, before: Timestamp) -> Result<usize>;
 
-    /// Forgets messages that were deleted for everybody, some hundreds at most. Returns how many; call
-    /// again until there are none.
+    /// Forgets messages that were deleted for everybody, with what belongs to them, some hundreds of rows at
+    /// most. Returns how many rows; call again until there are none.
     async fn forget_deleted(&self) -> Result<usize>;
 
     /// Forgets devices that have not logged in since `before`, with their places, some hundreds of rows at

@@ -18,6 +18,7 @@ use posthouse_transport::http::json;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::arrival::Arrival;
 use crate::auth::Bearer;
 use crate::error::rest::{Fault, Task, fault};
 use crate::query::{Query, client_of};
@@ -209,10 +210,18 @@ impl Call {
     /// The JSON of the body, whatever type it says it has: old SDKs say none. `None` if it is empty.
     pub(super) async fn value(&self) -> Result<Option<Value>, Fault> {
         let max = BODY_SLACK + self.app.settings.message_bytes_max as usize;
-        let reading = axum::body::to_bytes(self.take_body(), max);
+        let arrival = Arrival::new(self.take_body());
+        let reading = axum::body::to_bytes(arrival.body(), max);
         let read = tokio::time::timeout(BODY_TIME_MAX, reading).await.map_err(|_| Fault::too_slow())?;
-        // Whether it was too long or broke off is not told apart; who broke off reads no answer.
-        let bytes: Bytes = read.map_err(|_| Fault::too_large())?;
+        let bytes: Bytes = match read {
+            Ok(bytes) => bytes,
+            Err(_) if arrival.has_paused() => return Err(Fault::too_slow()),
+            // Whether it was too long or broke off is not told apart; who broke off reads no answer.
+            Err(_) => {
+                arrival.read_on().await;
+                return Err(Fault::too_large());
+            }
+        };
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::{Map, Value, json};
 
 use super::notes::{NO_CONVERSATION, NOTE_CONTACT, NewNote, note};
+use super::removal::clear_everything;
 use super::rows::{Work, client_of, count, int, time_of, uint};
 use super::shards::FileKey;
 use super::writer::{Outcome, Tx};
@@ -240,7 +241,13 @@ fn change_account(
             account.generation = account.generation.wrapping_add(1);
         }
         AccountChange::Nickname(nickname) => account.nickname = Some(Arc::clone(nickname)),
-        AccountChange::Active(active) => account.active = *active,
+        AccountChange::Active(active) => {
+            account.active = *active;
+            // Tokens from before a ban stay void when it is lifted.
+            if !active {
+                account.generation = account.generation.wrapping_add(1);
+            }
+        }
     }
     account.updated_at = tx.now.max(account.updated_at);
     tx.db
@@ -270,6 +277,7 @@ fn remove_account(tx: &Tx<'_>, app: i64, client: &ClientId) -> Work<Outcome<Acco
             told.push(peer);
         }
     }
+    clear_everything(tx, app, client)?;
     let key = (app, client.as_str());
     for forget in [
         "DELETE FROM account WHERE app = ?1 AND client = ?2",
@@ -277,11 +285,10 @@ fn remove_account(tx: &Tx<'_>, app: i64, client: &ClientId) -> Work<Outcome<Acco
         "DELETE FROM device WHERE app = ?1 AND client = ?2",
         "DELETE FROM position WHERE app = ?1 AND client = ?2",
         "DELETE FROM inbox WHERE app = ?1 AND client = ?2",
-        // Lines come back with the next message, as after any deletion from a list.
-        "UPDATE member SET pinned_at = NULL, marks = 0, \
-         hidden_at = coalesce((SELECT last_message_at FROM head h WHERE h.conversation = member.conversation), 0), \
-         hidden_id = coalesce((SELECT last_message FROM head h WHERE h.conversation = member.conversation), 0) \
-         WHERE app = ?1 AND client = ?2",
+        // Who registers the name later is somebody else, for whom these timelines begin here.
+        "UPDATE member SET pinned_at = NULL, marks = 0, muted = 0, joined_seq = h.last_seq, \
+         delivered_seq = h.last_seq FROM head h \
+         WHERE h.conversation = member.conversation AND member.app = ?1 AND member.client = ?2",
     ] {
         tx.db.prepare_cached(forget)?.execute(key)?;
     }

@@ -347,6 +347,7 @@ pub(super) fn find_or_make_direct(
         updated_at: tx.now,
         last_message_at: None,
         members,
+        joined: Vec::new(),
         muted_by: Vec::new(),
         owner: Some(one.clone()),
         admins: Vec::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use posthouse_core::error::Error;
 use posthouse_core::event::{MemberEvent, UpdateEvent};
-use posthouse_core::id::{ClientId, MessageId, Seq};
+use posthouse_core::id::{ClientId, ConversationId, MessageId, Seq};
 use posthouse_core::listing::{Entry, EntryKind, Stretch};
 use posthouse_core::message::{Bound, Direction, History, HistoryQuery, KindFilter, Message};
 use posthouse_core::port::store::{PAGE_BYTES_MAX, attributes_size};
@@ -12,11 +12,11 @@ use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Rows};
 
 use super::rows::{
-    NOWHERE, Place, Spot, Work, body_kind_columns, client_of, clients_of, conversation_key, count, int,
+    Place, Spot, Work, body_kind_columns, client_of, clients_of, conversation_key, count, int,
     message_columns, message_key, message_of, place, time_of, uint, update_of,
 };
 use super::timeline::{CHANGE_JOINED, CHANGE_LEFT, CHANGE_UPDATED, patch_of};
-use super::views::{Member, ensure_member, not_deleted};
+use super::views::{Coming, Member, ensure_member, not_deleted};
 
 /// The most entries of a timeline that one read looks at, seen or not: some milliseconds.
 const LOOKED_AT_MAX: usize = 5_000;
@@ -35,11 +35,15 @@ pub(super) fn read(
     now: Timestamp,
 ) -> Work<History> {
     let place = place(db, app, query.conversation, now)?;
-    let member = if place.kind.stores_members() { Some(ensure_member(db, &place, reader)?) } else { None };
+    let member = if place.kind.stores_members() {
+        Some(ensure_member(db, &place, reader)?)
+    } else {
+        place.kind.ensure_member(query.in_room)?;
+        None
+    };
     let cleared = member.map_or(place.cleared, |member| member.cleared(&place));
-    // Who was there from the beginning also reads what was imported from before it.
-    let since_joined = member.filter(|member| query.since_joined && member.joined_seq > 0);
-    let (low, high) = ends(db, query, cleared, since_joined.as_ref())?;
+    let coming = member.filter(|_| query.since_joined).and_then(|member| member.coming());
+    let (low, high) = ends(db, query, cleared, coming)?;
     let mut statement = db.prepare_cached(&statement_for(query))?;
     let mut rows = statement.query((
         conversation_key(query.conversation),
@@ -49,8 +53,8 @@ pub(super) fn read(
         high.0,
         high.1,
         query.sender.as_ref().map(ClientId::as_str),
-        since_joined.map_or(-1, |member| int(member.joined_seq)),
-        since_joined.map_or(i64::MIN, |member| member.joined_at.0),
+        coming.map_or(-1, |coming| int(coming.seq)),
+        coming.map_or(i64::MIN, |coming| coming.at.0),
         count(query.limit).saturating_add(1),
     ))?;
     let mut messages = Vec::new();
@@ -117,26 +121,22 @@ fn kind_condition(filter: KindFilter) -> String {
 }
 
 /// The spot before the stretch and the last spot in it.
-fn ends(
-    db: &Connection,
-    query: &HistoryQuery,
-    cleared: Spot,
-    since_joined: Option<&Member>,
-) -> Work<(Spot, Spot)> {
+fn ends(db: &Connection, query: &HistoryQuery, cleared: Spot, coming: Option<Coming>) -> Work<(Spot, Spot)> {
     let after = match query.after {
         Some(id) => Some(spot_after(db, query, id)?),
         None => None,
     };
-    let start = after.or(query.start);
-    let (low, high) = match query.direction {
-        Direction::Backward => (query.end, start),
-        Direction::Forward => (start, query.end),
+    let starts = [query.start, after];
+    let (lows, highs): (&[Option<Bound>], &[Option<Bound>]) = match query.direction {
+        Direction::Backward => (&[query.end], &starts),
+        Direction::Forward => (&starts, &[query.end]),
     };
-    let mut before = low.map_or(NOWHERE, |bound| just_before(lowest(bound))).max(cleared);
-    if let Some(member) = since_joined {
-        before = before.max(just_before(first_since(db, query, member)?));
+    let mut before = lows.iter().flatten().map(|low| just_before(lowest(*low))).fold(cleared, Spot::max);
+    if let Some(coming) = coming {
+        before = before.max(before_coming(db, query.conversation, coming)?);
     }
-    Ok((before, high.map_or((i64::MAX, i64::MAX), highest)))
+    let last = highs.iter().flatten().map(|high| highest(*high)).fold((i64::MAX, i64::MAX), Spot::min);
+    Ok((before, last))
 }
 
 /// The place of a message to go on after. One that is gone was said at about the time in its id.
@@ -148,19 +148,17 @@ fn spot_after(db: &Connection, query: &HistoryQuery, id: MessageId) -> Work<Boun
     Ok(Bound { timestamp: timestamp.unwrap_or_else(|| id.time()), id: Some(id), included: false })
 }
 
-/// The first spot that may hold something said since the member came; imports are told by their time.
-fn first_since(db: &Connection, query: &HistoryQuery, member: &Member) -> Work<Spot> {
+/// Up to here nothing was said since a member came.
+pub(super) fn before_coming(db: &Connection, id: ConversationId, coming: Coming) -> Work<Spot> {
     let first = db
         .prepare_cached(
             "SELECT timestamp, id FROM message INDEXED BY message_seq \
              WHERE conversation = ?1 AND seq > 0 AND seq > ?2 ORDER BY seq LIMIT 1",
         )?
-        .query_row((conversation_key(query.conversation), int(member.joined_seq)), |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row((conversation_key(id), int(coming.seq)), |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let came = (member.joined_at.0, 0);
-    Ok(first.map_or(came, |first: Spot| first.min(came)))
+    let imported = (coming.at.0, 0);
+    Ok(just_before(first.map_or(imported, |first: Spot| first.min(imported))))
 }
 
 fn just_before(spot: Spot) -> Spot {
@@ -190,12 +188,10 @@ fn highest(bound: Bound) -> Spot {
     }
 }
 
-/// One message of history, as `reader` (or, without one, the server) may see it.
-pub(super) fn one(db: &Connection, place: &Place, reader: Option<&ClientId>, id: MessageId) -> Work<Message> {
-    let cleared = match reader {
-        Some(reader) if place.kind.stores_members() => ensure_member(db, place, reader)?.cleared(place),
-        Some(_) | None => place.cleared,
-    };
+/// One message of history that `reader` may see; nothing from before it came.
+pub(super) fn one(db: &Connection, place: &Place, reader: &ClientId, id: MessageId) -> Work<Message> {
+    let member = if place.kind.stores_members() { Some(ensure_member(db, place, reader)?) } else { None };
+    let cleared = member.map_or(place.cleared, |member| member.cleared(place));
     let found = db
         .prepare_cached(concat!(
             "SELECT ",
@@ -204,18 +200,17 @@ pub(super) fn one(db: &Connection, place: &Place, reader: Option<&ClientId>, id:
             not_deleted!()
         ))?
         .query_row(
-            (
-                conversation_key(place.id),
-                cleared.0,
-                cleared.1,
-                // No client has this id, so nothing is removed for it.
-                reader.map_or("", ClientId::as_str),
-                message_key(id),
-            ),
+            (conversation_key(place.id), cleared.0, cleared.1, reader.as_str(), message_key(id)),
             message_of,
         )
         .optional()?;
+    let coming = member.and_then(|member| member.coming());
+    let found = found.filter(|message| is_since(coming, message));
     Ok(found.ok_or(Error::MessageNotFound)?)
+}
+
+fn is_since(coming: Option<Coming>, message: &Message) -> bool {
+    coming.is_none_or(|coming| coming.is_before(message.seq, message.timestamp))
 }
 
 /// Reads the timeline after a place for `reader`.
@@ -378,8 +373,7 @@ fn patched(db: &Connection, view: &View<'_>, seq: u64, message: Option<i64>) -> 
             "SELECT ",
             message_columns!(),
             " FROM message m WHERE m.id = ?5 AND m.conversation = ?1 AND m.patched_seq = ?6 AND ",
-            not_deleted!(),
-            " AND (?7 = 0 OR m.seq > ?7 OR m.seq = 0 AND m.timestamp >= ?8)"
+            not_deleted!()
         ))?
         .query_row(
             (
@@ -389,11 +383,10 @@ fn patched(db: &Connection, view: &View<'_>, seq: u64, message: Option<i64>) -> 
                 view.reader.as_str(),
                 message,
                 int(seq),
-                int(view.member.joined_seq),
-                view.member.joined_at.0,
             ),
             message_of,
         )
         .optional()?;
+    let found = found.filter(|message| is_since(view.member.coming(), message));
     Ok(found.map(|message| EntryKind::Patched(patch_of(message, view.place.kind, seq))))
 }

@@ -88,8 +88,14 @@ impl Inbox for SqliteStore {
         query: ListQuery,
     ) -> Result<Vec<Listed>> {
         let app = self.app_key(app).await?;
-        let client = client.clone();
-        self.read(move |reader| {
+        let (client, counted) = (client.clone(), client.clone());
+        let many = self.read(move |reader| match reader.snapshot(FileKey::Main)? {
+            Some(db) => listing::is_long(&db, app, &counted),
+            None => Ok(false),
+        });
+        // Long lists delay each other and nobody else.
+        let lane = if many.await? { &self.searches } else { &self.readers };
+        self.read_on(lane, move |reader| {
             let now = reader.now();
             match reader.snapshot(FileKey::Main)? {
                 Some(db) => listing::list(&db, app, &client, &query, now),
@@ -128,7 +134,9 @@ impl Inbox for SqliteStore {
             tracing::error!("a device logs in to an app that doesn't exist");
             return Err(StoreFault::Failed.into());
         }
-        self.write_main(move |tx| positions::open(tx, &device, window_ms)).await
+        let forgotten = self.write_main(move |tx| positions::open(tx, &device, window_ms)).await?;
+        self.positions.forget_each(&forgotten);
+        Ok(())
     }
 
     async fn waiting(

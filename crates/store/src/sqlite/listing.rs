@@ -10,20 +10,24 @@ use std::collections::BinaryHeap;
 use posthouse_core::app::ServerMessages;
 use posthouse_core::conversation::Address;
 use posthouse_core::error::Error;
-use posthouse_core::id::{ClientId, ConversationId, DeviceId};
+use posthouse_core::id::{ClientId, ConversationId, DeviceId, Seq};
 use posthouse_core::listing::{ListChange, ListPage, ListPlace, ListQuery, Listed, MARKS, PINS_MAX};
 use posthouse_core::message::Message;
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::{Map, Value};
 
+use super::history::before_coming;
 use super::notes::{NOTE_LISTED, NewNote, device_data, note};
 use super::rows::{
     KIND_RECALLED, NOWHERE, Spot, Work, absent, client_of, conversation_key, conversation_of, count, kind_of,
-    maybe_time_of, message_columns, message_of, place, spot_of, time_of,
+    maybe_time_of, message_columns, message_of, place, spot_of, time_of, uint,
 };
-use super::views::{member, unread_count};
+use super::views::{Coming, member, unread_count};
 use super::writer::{Outcome, Tx};
+
+/// From so many conversations on, a list may take many milliseconds.
+const LONG: i64 = 2_000;
 
 /// How many messages of one conversation are looked at for one that the list may show. Behind so many
 /// that were taken back, removed, or sent by a back end while these don't count, nobody looks.
@@ -58,6 +62,8 @@ struct Candidate {
     cleared: Spot,
     /// The line only comes back with a message after this.
     hidden: Spot,
+    /// When the client came, if what lies before is not for it.
+    coming: Option<Coming>,
     pinned: bool,
 }
 
@@ -74,6 +80,7 @@ fn candidates(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -
         () => {
             "SELECT x.conversation, h.last_message_at, h.last_message, h.cleared_at, h.cleared_id, \
              x.cleared_at, x.cleared_id, x.hidden_at, x.hidden_id, x.pinned_at, \
+             x.joined_seq, x.joined_at, \
              CASE WHEN ?3 THEN (SELECT created_at FROM conversation WHERE id = x.conversation) END FROM member x "
         };
     }
@@ -97,8 +104,8 @@ fn candidates(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -
         return Ok(Vec::new());
     }
     let mark = query.marked.map_or(0, mark_bit);
-    let rows = statement
-        .query_map((app, client.as_str(), query.with_empty, mark), |row| candidate(row, query.pinned_only))?;
+    let rows =
+        statement.query_map((app, client.as_str(), query.with_empty, mark), |row| candidate(row, query))?;
     let mut found = Vec::new();
     for row in rows {
         found.extend(row?);
@@ -107,23 +114,24 @@ fn candidates(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -
 }
 
 /// `None` if there is certainly nothing to show.
-fn candidate(row: &Row<'_>, pinned: bool) -> rusqlite::Result<Option<Candidate>> {
+fn candidate(row: &Row<'_>, query: &ListQuery) -> rusqlite::Result<Option<Candidate>> {
     let newest = spot_of(row, 1)?;
     let cleared = spot_of(row, 3)?.max(spot_of(row, 5)?);
     let hidden = spot_of(row, 7)?;
-    let made_at = maybe_time_of(row, 10)?;
+    let made_at = maybe_time_of(row, 12)?;
     let said = newest > cleared.max(hidden);
     if !said && (made_at.is_none() || hidden > NOWHERE) {
         return Ok(None);
     }
-    let at = if pinned {
+    let at = if query.pinned_only {
         time_of(row, 9)?
     } else {
         // What is imported may have been said before the conversation was made here.
         Timestamp(newest.0).max(made_at.unwrap_or(Timestamp(i64::MIN)))
     };
     let latest = ListPlace { at, conversation: conversation_of(row, 0)? };
-    Ok(Some(Candidate { latest, made_at, cleared, hidden, pinned }))
+    let coming = if query.since_joined { Coming::of(uint(row.get(10)?), time_of(row, 11)?) } else { None };
+    Ok(Some(Candidate { latest, made_at, cleared, hidden, coming, pinned: query.pinned_only }))
 }
 
 /// Where the line of a candidate really stands; `None` if it isn't listed.
@@ -138,7 +146,7 @@ fn settle(
         let at = if candidate.pinned { candidate.latest.at } else { at };
         Some(Line { place: ListPlace { at, conversation }, message })
     };
-    match newest_shown(db, client, query.server_messages, conversation, candidate.cleared)? {
+    match newest_shown(db, client, query.server_messages, candidate)? {
         Newest::Message((at, id)) if (at, id) > candidate.hidden => Ok(line(Timestamp(at), Some(id))),
         Newest::Message(_) | Newest::NoneThatCounts => Ok(None),
         Newest::Nothing if candidate.hidden > NOWHERE => Ok(None),
@@ -160,17 +168,21 @@ fn newest_shown(
     db: &Connection,
     client: &ClientId,
     server_messages: ServerMessages,
-    conversation: ConversationId,
-    cleared: Spot,
+    candidate: &Candidate,
 ) -> Work<Newest> {
+    let Candidate { latest: ListPlace { conversation, .. }, coming, .. } = *candidate;
+    let mut after = candidate.cleared;
+    if let Some(coming) = coming {
+        after = after.max(before_coming(db, conversation, coming)?);
+    }
     let key = conversation_key(conversation);
     let mut removed =
         db.prepare_cached("SELECT 1 FROM removed WHERE conversation = ?1 AND client = ?2 AND message = ?3")?;
     let mut statement = db.prepare_cached(
-        "SELECT timestamp, id, kind, origin FROM message INDEXED BY message_history WHERE conversation = ?1 \
+        "SELECT timestamp, id, kind, origin, seq FROM message INDEXED BY message_history WHERE conversation = ?1 \
          AND shown = 1 AND (timestamp, id) > (?2, ?3) ORDER BY timestamp DESC, id DESC",
     )?;
-    let mut rows = statement.query((key, cleared.0, cleared.1))?;
+    let mut rows = statement.query((key, after.0, after.1))?;
     let mut newest = Newest::Nothing;
     let mut looked_at = 0;
     while let Some(row) = rows.next()? {
@@ -180,6 +192,10 @@ fn newest_shown(
         }
         let (at, id): Spot = (row.get(0)?, row.get(1)?);
         if row.get::<_, i64>(2)? == KIND_RECALLED || removed.exists((key, client.as_str(), id))? {
+            continue;
+        }
+        let seq = Seq(uint(row.get(4)?));
+        if coming.is_some_and(|coming| !coming.is_before(seq, Timestamp(at))) {
             continue;
         }
         match server_messages {
@@ -244,6 +260,10 @@ fn page(
         ListPage::Numbered { size, number } => (size.saturating_mul(number), size, Timestamp(i64::MIN), None),
         ListPage::After { cursor, limit } => (0, limit, Timestamp(i64::MIN), cursor),
     };
+    // Not every candidate becomes a line, so there can't be more lines than candidates.
+    if skip >= candidates.len() && skip > 0 {
+        return Ok(Vec::new());
+    }
     let mut heap: BinaryHeap<Standing> = candidates.into_iter().map(Standing::Candidate).collect();
     let mut lines = Vec::new();
     while lines.len() < limit {
@@ -258,6 +278,17 @@ fn page(
         }
     }
     Ok(lines)
+}
+
+/// Whether a client's list is so long that reading it takes a while.
+pub(super) fn is_long(db: &Connection, app: i64, client: &ClientId) -> Work<bool> {
+    let found: i64 = db
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM member INDEXED BY member_client \
+             WHERE app = ?1 AND client = ?2 LIMIT ?3)",
+        )?
+        .query_row((app, client.as_str(), LONG), |row| row.get(0))?;
+    Ok(found >= LONG)
 }
 
 /// Completes a line for the page.
@@ -416,7 +447,14 @@ mod tests {
     }
 
     fn may_stand(at: ListPlace) -> Candidate {
-        Candidate { latest: at, made_at: None, cleared: NOWHERE, hidden: NOWHERE, pinned: false }
+        Candidate {
+            latest: at,
+            made_at: None,
+            cleared: NOWHERE,
+            hidden: NOWHERE,
+            coming: None,
+            pinned: false,
+        }
     }
 
     /// Reads a page of conversations 1, 2, … whose newest messages are of these times, and of which the

@@ -2,7 +2,7 @@
 
 use posthouse_core::conversation::Kind;
 use posthouse_core::error::Error;
-use posthouse_core::id::{ClientId, ConversationId, MessageId};
+use posthouse_core::id::{ClientId, ConversationId, MessageId, Seq};
 use posthouse_core::receipt::{
     Acknowledge, Acknowledged, Delivered, DeliveredMarked, MarkDelivered, MarkRead, ReadMarked, Receipt,
 };
@@ -326,15 +326,18 @@ pub(super) fn acknowledge(
     let found = tx
         .db
         .prepare_cached(concat!(
-            "SELECT m.sender, m.delivered_at IS NOT NULL, m.read_at IS NOT NULL FROM message m \
+            "SELECT m.sender, m.delivered_at IS NOT NULL, m.read_at IS NOT NULL, m.seq, m.timestamp FROM message m \
              WHERE m.id = ?5 AND m.conversation = ?1 AND ",
             not_deleted!()
         ))?
         .query_row((conversation_key(place.id), cleared.0, cleared.1, by.as_str(), key), |row| {
-            Ok((client_of(row, 0)?, row.get::<_, bool>(1)?, row.get::<_, bool>(2)?))
+            let was: (bool, bool) = (row.get(1)?, row.get(2)?);
+            Ok((client_of(row, 0)?, was, (Seq(uint(row.get(3)?)), time_of(row, 4)?)))
         })
         .optional()?;
-    let (sender, was_delivered, was_read) = found.ok_or(Error::MessageNotFound)?;
+    let coming = member.coming();
+    let found = found.filter(|(.., (seq, at))| coming.is_none_or(|coming| coming.is_before(*seq, *at)));
+    let (sender, (was_delivered, was_read), _) = found.ok_or(Error::MessageNotFound)?;
     let mut receipt = Receipt {
         conversation: place.id,
         message: acknowledge.message,

@@ -14,11 +14,17 @@ use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::listing::address;
-use super::rows::{Work, conversation_key, conversation_of, int, time_of, uint};
+use super::rows::{Work, conversation_key, conversation_of, count, int, time_of, uint, unreadable};
 use super::writer::{Outcome, Tx};
 
 /// The most places that are not written yet; what comes beyond them is written at once.
 const UNWRITTEN_MAX: usize = 100_000;
+
+/// The most devices of one client. Some SDKs take a new name each time they connect.
+const DEVICES_MAX: usize = 100;
+
+/// The most devices forgotten for one that comes: more than come, so that too many become fewer.
+const SURPLUS_AT_ONCE: usize = 2;
 
 /// The inbox as a queue; conversations are never 0.
 const INBOX: i64 = 0;
@@ -141,6 +147,15 @@ impl Positions {
         });
     }
 
+    /// Forgets some devices.
+    pub(super) fn forget_each(&self, gone: &[Device]) {
+        let mut unwritten = self.lock();
+        let Unwritten { devices, len, .. } = &mut *unwritten;
+        for device in gone {
+            *len -= devices.remove(device).map_or(0, |queues| queues.len());
+        }
+    }
+
     /// Takes nothing more; what waits is still written.
     pub(super) fn close(&self) {
         self.lock().closed = true;
@@ -160,28 +175,64 @@ pub(super) fn queue_key(queue: Queue) -> i64 {
     }
 }
 
-/// Gets ready for a device; only the first time says how old what it gets may be.
-pub(super) fn open(tx: &Tx<'_>, device: &Device, window_ms: i64) -> Work<Outcome<()>> {
+/// Gets ready for a device; only the first time says how old what it gets may be. Returns the devices that
+/// are forgotten for it.
+pub(super) fn open(tx: &Tx<'_>, device: &Device, window_ms: i64) -> Work<Outcome<Vec<Device>>> {
+    let key = (device.app, device.client.as_str(), device.device.as_str());
+    let known = tx
+        .db
+        .prepare_cached(
+            "UPDATE device SET seen_at = max(seen_at, ?4) WHERE app = ?1 AND client = ?2 AND device = ?3",
+        )?
+        .execute((key.0, key.1, key.2, tx.now.0))?;
+    if known > 0 {
+        return Ok(Outcome::Written(Vec::new()));
+    }
+    let since = tx.now.plus_ms(window_ms.saturating_neg());
     tx.db
         .prepare_cached(
-            "INSERT INTO device (app, client, device, since, seen_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT (app, client, device) DO UPDATE SET seen_at = max(seen_at, excluded.seen_at)",
+            "INSERT INTO device (app, client, device, since, seen_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute((
-            device.app,
-            device.client.as_str(),
-            device.device.as_str(),
-            tx.now.plus_ms(window_ms.saturating_neg()).0,
-            tx.now.0,
-        ))?;
-    Ok(Outcome::Written(()))
+        .execute((key.0, key.1, key.2, since.0, tx.now.0))?;
+    Ok(Outcome::Written(forget_surplus(tx.db, device)?))
 }
 
-/// Writes places. Those in conversations that the client is not in are of no use to anybody.
+/// Forgets devices of the client beyond the most that it may have, those seen longest ago, but never the
+/// one that comes now.
+fn forget_surplus(db: &Connection, coming: &Device) -> Work<Vec<Device>> {
+    let (app, client) = (coming.app, coming.client.as_str());
+    let surplus = db
+        .prepare_cached(
+            "SELECT device FROM device WHERE app = ?1 AND client = ?2 AND device <> ?3 \
+             ORDER BY seen_at DESC, device LIMIT ?4 OFFSET ?5",
+        )?
+        .query_map(
+            (app, client, coming.device.as_str(), count(SURPLUS_AT_ONCE), count(DEVICES_MAX - 1)),
+            |row| {
+                let name = row.get_ref(0)?.as_str()?;
+                let device = DeviceId::parse(name).map_err(|error| unreadable(0, error.to_string()))?;
+                Ok(Device { device, ..coming.clone() })
+            },
+        )?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for gone in &surplus {
+        for forget in [
+            "DELETE FROM device WHERE app = ?1 AND client = ?2 AND device = ?3",
+            "DELETE FROM position WHERE app = ?1 AND client = ?2 AND device = ?3",
+        ] {
+            db.prepare_cached(forget)?.execute((app, client, gone.device.as_str()))?;
+        }
+    }
+    Ok(surplus)
+}
+
+/// Writes places. Those of devices that are forgotten, or in conversations that the client is not in, are
+/// of no use to anybody.
 pub(super) fn write(db: &Connection, batch: &[Reached]) -> Work<()> {
     let mut move_on = db.prepare_cached(
         "INSERT INTO position (app, client, device, queue, place) SELECT ?1, ?2, ?3, ?4, ?5 \
-         WHERE ?4 = 0 OR EXISTS (SELECT 1 FROM member WHERE conversation = ?4 AND client = ?2 AND app = ?1) \
+         WHERE (?4 = 0 OR EXISTS (SELECT 1 FROM member WHERE conversation = ?4 AND client = ?2 AND app = ?1)) \
+         AND EXISTS (SELECT 1 FROM device WHERE app = ?1 AND client = ?2 AND device = ?3) \
          ON CONFLICT (app, client, device, queue) DO UPDATE SET place = max(place, excluded.place)",
     )?;
     for Reached { device, queue, place } in batch {
@@ -430,6 +481,16 @@ mod tests {
         assert_eq!(positions.of(&device("phone")), HashMap::from([(2, 6)]));
         positions.written(&positions.batch(10));
         assert_eq!((positions.len(), positions.batch(10)), (0, Vec::new()));
+    }
+
+    #[test]
+    fn devices_are_forgotten_with_all_their_places() {
+        let positions = Positions::default();
+        for (name, queue) in [("phone", 1), ("phone", 2), ("web", 1)] {
+            positions.advance(&reached(name, queue, 5));
+        }
+        positions.forget_each(&[device("phone"), device("tablet")]);
+        assert_eq!((positions.len(), positions.batch(10)), (1, vec![reached("web", 1, 5)]));
     }
 
     #[test]

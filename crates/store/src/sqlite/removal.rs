@@ -26,7 +26,7 @@ use super::timeline::end_of_history;
 use super::views::{ensure_member, not_deleted};
 use super::writer::{Outcome, Tx};
 
-/// Removes messages for one member.
+/// Removes messages for one member, whose devices find a note of it if `tell` says so.
 pub(super) fn remove(
     tx: &mut Tx<'_>,
     app: i64,
@@ -34,6 +34,7 @@ pub(super) fn remove(
     client: &ClientId,
     device: Option<&DeviceId>,
     removal: Removal,
+    tell: bool,
 ) -> Work<Outcome<()>> {
     let removed = match removal {
         Removal::Messages(messages) if messages.len() > REMOVED_AT_ONCE_MAX => {
@@ -51,11 +52,13 @@ pub(super) fn remove(
             Removal::Until(until)
         }
     };
-    let new = NewNote {
-        data: Some(messages_removed_data(device, Some(&removed))),
-        ..NewNote::of(NOTE_MESSAGES_REMOVED, place.id, client, tx.now)
-    };
-    note(tx.db, app, client, &new)?;
+    if tell {
+        let new = NewNote {
+            data: Some(messages_removed_data(device, Some(&removed))),
+            ..NewNote::of(NOTE_MESSAGES_REMOVED, place.id, client, tx.now)
+        };
+        note(tx.db, app, client, &new)?;
+    }
     Ok(Outcome::Written(()))
 }
 
@@ -132,6 +135,21 @@ pub(super) fn remove_everything(
     client: &ClientId,
     device: Option<&DeviceId>,
 ) -> Work<Outcome<()>> {
+    clear_everything(tx, app, client)?;
+    let new = NewNote {
+        at: tx.now,
+        kind: NOTE_MESSAGES_REMOVED,
+        conversation: NO_CONVERSATION,
+        by: client,
+        message: None,
+        data: Some(messages_removed_data(device, None)),
+    };
+    note(tx.db, app, client, &new)?;
+    Ok(Outcome::Written(()))
+}
+
+/// Takes what was said until now in any conversation, and all lines of its list, away from one client.
+pub(super) fn clear_everything(tx: &Tx<'_>, app: i64, client: &ClientId) -> Work<()> {
     // As `end_of_history` has it, for all conversations at once.
     tx.db
         .prepare_cached(
@@ -151,16 +169,7 @@ pub(super) fn remove_everything(
              (SELECT conversation FROM member WHERE app = ?1 AND client = ?2)",
         )?
         .execute((app, client.as_str()))?;
-    let new = NewNote {
-        at: tx.now,
-        kind: NOTE_MESSAGES_REMOVED,
-        conversation: NO_CONVERSATION,
-        by: client,
-        message: None,
-        data: Some(messages_removed_data(device, None)),
-    };
-    note(tx.db, app, client, &new)?;
-    Ok(Outcome::Written(()))
+    Ok(())
 }
 
 /// Takes a conversation off lists, and its messages away if asked to.

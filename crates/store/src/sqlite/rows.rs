@@ -366,6 +366,7 @@ pub(super) fn conversation_row(row: &Row<'_>) -> rusqlite::Result<Conversation> 
         updated_at: time_of(row, 7)?,
         last_message_at: maybe_time_of(row, 8)?,
         members: Vec::new(),
+        joined: Vec::new(),
         muted_by: Vec::new(),
         owner: maybe_client_of(row, 9)?,
         admins: Vec::new(),
@@ -374,10 +375,12 @@ pub(super) fn conversation_row(row: &Row<'_>) -> rusqlite::Result<Conversation> 
 
 /// Fills in the members of a conversation that was read without them.
 pub(super) fn load_members(db: &Connection, conversation: &mut Conversation) -> rusqlite::Result<()> {
-    let mut statement =
-        db.prepare_cached("SELECT client, muted, role FROM member WHERE conversation = ?1 ORDER BY joined")?;
+    let mut statement = db.prepare_cached(
+        "SELECT client, muted, role, joined_at FROM member WHERE conversation = ?1 ORDER BY joined",
+    )?;
     let mut rows = statement.query([conversation_key(conversation.id)])?;
     conversation.members.clear();
+    conversation.joined.clear();
     conversation.muted_by.clear();
     conversation.admins.clear();
     while let Some(row) = rows.next()? {
@@ -389,6 +392,7 @@ pub(super) fn load_members(db: &Connection, conversation: &mut Conversation) -> 
             conversation.admins.push(client.clone());
         }
         conversation.members.push(client);
+        conversation.joined.push(time_of(row, 3)?);
     }
     Ok(())
 }

@@ -83,15 +83,15 @@ impl Timeline for SqliteStore {
     async fn message(
         &self,
         app: &AppId,
-        reader: Option<&ClientId>,
+        reader: &ClientId,
         conversation: ConversationId,
         id: MessageId,
     ) -> Result<Message> {
         let app = self.app_key(app).await?;
-        let reader = reader.cloned();
+        let reader = reader.clone();
         self.read_from(conversation, move |db, now| {
             let place = place(db, app, conversation, now)?;
-            history::one(db, &place, reader.as_ref(), id)
+            history::one(db, &place, &reader, id)
         })
         .await
     }
@@ -135,13 +135,14 @@ impl Timeline for SqliteStore {
         conversation: ConversationId,
         device: Option<&DeviceId>,
         removal: Removal,
+        tell: bool,
         after: AfterCommit<()>,
     ) -> Result<()> {
         let app = self.app_key(app).await?;
         let (client, device) = (client.clone(), device.cloned());
         self.write_to(conversation, after, move |tx| {
             let place = place(tx.db, app, conversation, tx.now)?;
-            removal::remove(tx, app, &place, &client, device.as_ref(), removal)
+            removal::remove(tx, app, &place, &client, device.as_ref(), removal, tell)
         })
         .await
     }

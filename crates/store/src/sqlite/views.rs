@@ -29,7 +29,7 @@ pub(super) struct Member {
     pub(super) delivered_at: Option<Timestamp>,
     /// The end of the timeline when it came.
     pub(super) joined_seq: u64,
-    pub(super) joined_at: Timestamp,
+    joined_at: Timestamp,
     /// Up to here everything is deleted for this member; [`Member::cleared`] knows of everybody too.
     own_cleared: Spot,
 }
@@ -62,6 +62,32 @@ impl Member {
     /// Up to here everything is deleted for this member, by itself or for everybody.
     pub(super) fn cleared(&self, place: &Place) -> Spot {
         self.own_cleared.max(place.cleared)
+    }
+
+    /// When it came, unless it was there from the beginning.
+    pub(super) fn coming(&self) -> Option<Coming> {
+        Coming::of(self.joined_seq, self.joined_at)
+    }
+}
+
+/// When a member came that was not there from the beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Coming {
+    /// The end of the timeline then.
+    pub(super) seq: u64,
+    pub(super) at: Timestamp,
+}
+
+impl Coming {
+    /// `None` if nothing lay before: who was there from the beginning also sees what is imported from
+    /// before it.
+    pub(super) fn of(seq: u64, at: Timestamp) -> Option<Self> {
+        (seq > 0).then_some(Self { seq, at })
+    }
+
+    /// Whether something was said after it. Imports, which have no place, are told by their time.
+    pub(super) fn is_before(self, seq: Seq, at: Timestamp) -> bool {
+        if seq == Seq(0) { at >= self.at } else { seq.0 > self.seq }
     }
 }
 

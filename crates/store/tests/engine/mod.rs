@@ -21,6 +21,10 @@ impl Sqlite {
     pub(crate) fn new() -> Self {
         Self { dir: TempDir::new().unwrap() }
     }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
 }
 
 #[async_trait]

@@ -7,7 +7,7 @@ use posthouse_core::account::{
     Account, AccountChange, BLOCKS_MAX, CONTACTS_MAX, Contact, ContactChange, ContactNotice, NewAccount,
 };
 use posthouse_core::error::Error;
-use posthouse_core::listing::Queue;
+use posthouse_core::listing::{Queue, Waiting};
 use posthouse_core::port::store::AccountRemoved;
 
 use super::*;
@@ -108,7 +108,7 @@ pub async fn accounts_are_listed_in_the_order_of_their_making<E: Engine>(engine:
     assert!(scene.register("spike").await.number > made[3].number);
 }
 
-pub async fn a_new_secret_counts_up_the_generation<E: Engine>(engine: E) {
+pub async fn a_new_secret_and_a_ban_count_up_the_generation<E: Engine>(engine: E) {
     let scene = Scene::new(engine).await;
     let made = scene.register("tom").await;
     scene.clock.advance_ms(10);
@@ -117,9 +117,11 @@ pub async fn a_new_secret_counts_up_the_generation<E: Engine>(engine: E) {
     assert_eq!((renamed.nickname.as_deref(), renamed.generation), (Some("Tom"), made.generation));
     assert_eq!((renamed.created_at, renamed.updated_at), (made.created_at, scene.now()));
     let closed = change(AccountChange::Active(false)).await.unwrap();
-    assert_eq!((closed.active, closed.generation), (false, made.generation));
+    assert_eq!((closed.active, closed.generation), (false, made.generation + 1));
+    let open = change(AccountChange::Active(true)).await.unwrap();
+    assert_eq!((open.active, open.generation), (true, made.generation + 1));
     let secret = change(AccountChange::Secret("other".into())).await.unwrap();
-    assert_eq!((secret.secret.as_deref(), secret.generation), (Some("other"), made.generation + 1));
+    assert_eq!((secret.secret.as_deref(), secret.generation), (Some("other"), made.generation + 2));
     assert_eq!(scene.account("tom").await, Some(secret));
     let nobody = scene.store().change_account(&scene.app, &client("x"), AccountChange::Active(true)).await;
     assert_eq!(nobody, Err(Error::AccountNotFound));
@@ -152,8 +154,12 @@ pub async fn a_removed_account_goes_with_what_is_its_own<E: Engine>(engine: E) {
     assert_eq!(scene.account("tom").await, None);
     assert_eq!((scene.contacts("tom").await, scene.blocks("tom").await), (vec![], vec![]));
     assert_eq!((scene.notes("tom").await, scene.lines("tom").await), (vec![], vec![]));
-    let place = store.position(&scene.app, &tom, &phone, Queue::Conversation(group)).await.unwrap();
-    assert_eq!(place, 0);
+    // Who registers the name later is somebody else.
+    scene.register("tom").await;
+    store.open_device(&scene.app, &tom, &phone, 60_000).await.unwrap();
+    assert_eq!(scene.waiting("tom", "phone").await.conversations, []);
+    assert_eq!((scene.timeline(group, "tom").await, scene.words(group, "tom").await), (vec![], vec![]));
+    store.remove_account(&scene.app, &tom, nothing()).await.unwrap();
     // Its request can't be taken up any more.
     assert_eq!(scene.change_contact("anna", "tom", ContactChange::Accept).await, Err(Error::NotContact));
     // Its memberships and messages stay.
@@ -161,6 +167,65 @@ pub async fn a_removed_account_goes_with_what_is_its_own<E: Engine>(engine: E) {
     assert_eq!(scene.lines("jerry").await.len(), 2);
     let again = store.remove_account(&scene.app, &tom, nothing()).await;
     assert_eq!(again, Err(Error::AccountNotFound));
+    scene.audit().await;
+}
+
+pub async fn a_name_registered_again_sees_nothing_old<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    scene.register("tom").await;
+    let first = scene.say_to("jerry", "tom", "first").await;
+    let id = first.conversation;
+    scene.say(id, "tom", "own").await;
+    let secret = NewMessage { receipt: true, mentions: calls_all(), ..scene.to("jerry", "tom", "secret") };
+    let secret = scene.append(secret).await.unwrap().message;
+    scene.command(id, "jerry", "command").await;
+    scene.import(id, "jerry", scene.now().plus_ms(-50)).await;
+    let group = scene.group(&["tom", "jerry"]).await;
+    scene.say(group, "jerry", "in a group").await;
+    scene.say_to("tom", "tom", "to myself").await;
+    scene.remove_messages(id, "tom", Removal::Messages(vec![first.id])).await.unwrap();
+    scene.open_device("tom", "phone").await;
+    scene.set_position("tom", "phone", Queue::Conversation(id), 1).await;
+    let of_jerry = async |scene: &Scene<E>| {
+        let lines = scene.lines("jerry").await;
+        (scene.words(id, "jerry").await, scene.timeline(id, "jerry").await, lines)
+    };
+    let before = of_jerry(&scene).await;
+
+    scene.store().remove_account(&scene.app, &client("tom"), nothing()).await.unwrap();
+    scene.register("tom").await;
+    let with_empty = ListQuery { with_empty: true, ..list() };
+    for _ in 0..2 {
+        scene.open_device("tom", "phone").await;
+        scene.open_device("tom", "tablet").await;
+        for id in [id, group] {
+            assert_eq!((scene.words(id, "tom").await, scene.timeline(id, "tom").await), (vec![], vec![]));
+        }
+        assert_eq!(
+            (scene.list("tom", with_empty.clone()).await, scene.unread("tom").await),
+            (vec![], vec![])
+        );
+        for device in ["phone", "tablet"] {
+            assert_eq!(scene.waiting("tom", device).await, Waiting::default());
+        }
+        let one = scene.store().message(&scene.app, &client("tom"), id, secret.id).await;
+        assert_eq!(one, Err(Error::MessageNotFound));
+        assert_eq!(of_jerry(&scene).await, before);
+        scene.audit().await;
+        scene.reopen().await;
+    }
+    // What is said from now on is there, and nobody hears that the new one got what was said before.
+    let said = scene.say(id, "jerry", "new").await;
+    scene.patch("jerry", &secret, text("edited"), Mentions::default()).await.unwrap();
+    assert_eq!(scene.deliver(id, "tom", &said).await, []);
+    assert_eq!(
+        (scene.words(id, "tom").await, scene.lines("tom").await),
+        (vec!["new".to_owned()], vec![(id, "new".to_owned(), 1)])
+    );
+    assert_eq!(scene.unread_in(id, "tom").await, (1, false));
+    assert_eq!(scene.timeline(id, "tom").await, [(said.seq.0, "new".to_owned())]);
+    let read = scene.read_all(id, "tom").await;
+    assert_eq!((read.unread.count, read.receipts), (0, vec![]));
     scene.audit().await;
 }
 

@@ -1,6 +1,7 @@
 //! Acknowledging single messages.
 
 use posthouse_core::error::Error;
+use posthouse_core::event::Missed;
 use posthouse_core::id::MessageId;
 use posthouse_core::receipt::{Acknowledge, Acknowledged, Receipt};
 
@@ -124,4 +125,36 @@ pub async fn acknowledgements_are_refused_by_cause<E: Engine>(engine: E) {
     assert_eq!(scene.acknowledge("tom", &said[2], true).await, Err(Error::MessageNotFound));
     assert_eq!(scene.receipts("jerry").await.len(), 1);
     scene.audit().await;
+}
+
+pub async fn who_came_later_acknowledges_nothing_older<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let id = scene.group(&["tom", "jerry"]).await;
+    let old = scene.say(id, "tom", "old").await;
+    scene.add(id, "tom", &["spike"]).await.unwrap();
+    let young = scene.say(id, "tom", "young").await;
+    for read in [false, true] {
+        assert_eq!(scene.acknowledge("spike", &old, read).await, Err(Error::MessageNotFound));
+        assert!(scene.acknowledge("spike", &young, read).await.unwrap().sender.is_some());
+    }
+    let read = scene.acknowledge("jerry", &old, true).await.unwrap();
+    assert_eq!((read.receipt.readers, scene.receipts("tom").await.len()), (Some(1), 3));
+}
+
+pub async fn receipts_of_groups_are_for_devices_only<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let since = scene.now().plus_ms(-1);
+    let group = scene.group(&["tom", "jerry", "spike"]).await;
+    let (in_group, in_pair) = (scene.say(group, "tom", "x").await, scene.say_to("tom", "jerry", "y").await);
+    for message in [&in_group, &in_pair] {
+        scene.acknowledge("jerry", message, false).await.unwrap();
+        scene.acknowledge("jerry", message, true).await.unwrap();
+    }
+    assert_eq!(scene.receipts("tom").await.len(), 4);
+    let changes = scene.store().list_changes(&scene.app, &client("tom"), since, 100).await.unwrap().unwrap();
+    let receipts = changes.into_iter().filter_map(|change| match change {
+        Missed::Receipt(receipt) => Some((receipt.message, receipt.read)),
+        _ => None,
+    });
+    assert_eq!(receipts.collect::<Vec<_>>(), [(in_pair.id, true)]);
 }

@@ -17,17 +17,17 @@ pub async fn a_conversation_comes_back_as_it_was_made<E: Engine>(engine: E) {
     new.conversation.updated_at = scene.now().plus_ms(5);
     let (after, heard) = listener();
     let created = scene.store().create_conversation(&scene.app, new.clone(), after).await.unwrap();
-    assert_eq!((&created.conversation, created.existing), (&new.conversation, false));
+    assert_eq!((timeless(created.conversation.clone()), created.existing), (new.conversation.clone(), false));
     assert_eq!(heard.all(), [created]);
-    assert_eq!(scene.conversation(new.id).await, new.conversation);
+    assert_eq!(timeless(scene.conversation(new.id).await), new.conversation);
     scene.reopen().await;
-    let back = scene.conversation(new.id).await;
+    let back = timeless(scene.conversation(new.id).await);
     assert_eq!(back, new.conversation);
     assert_eq!(back.attributes.keys().collect::<Vec<_>>(), ["z", "a"]);
     let mut anonymous = scene.draft(Kind::Room, scene.lasting_id(), &[]);
     anonymous.conversation.creator = None;
     let id = scene.make(anonymous.clone()).await;
-    assert_eq!(scene.conversation(id).await, anonymous.conversation);
+    assert_eq!(timeless(scene.conversation(id).await), anonymous.conversation);
 }
 
 pub async fn a_conversation_that_never_was_is_not_found<E: Engine>(engine: E) {
@@ -50,7 +50,7 @@ pub async fn a_unique_set_has_one_conversation<E: Engine>(engine: E) {
     let again = scene.unique_draft(&["jerry", "tom"]);
     let found = scene.store().create_conversation(&scene.app, again.clone(), after).await.unwrap();
     assert!(found.existing);
-    assert_eq!(found.conversation, scene.conversation(first).await);
+    assert_eq!(timeless(found.conversation), timeless(scene.conversation(first).await));
     assert_eq!(heard.all(), []);
     assert!(scene.store().conversation(&scene.app, again.id).await.is_err());
     let other = scene.make(scene.unique_draft(&["tom", "spike"])).await;
@@ -143,6 +143,27 @@ pub async fn members_go_with_their_marks<E: Engine>(engine: E) {
     let marks = scene.store().member_marks(&scene.app, &client("jerry"), id).await;
     assert_eq!(marks, Err(Error::NotMember));
     scene.audit().await;
+}
+
+pub async fn it_is_known_when_members_came<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let start = scene.now();
+    let id = scene.group(&["tom", "jerry"]).await;
+    scene.clock.advance_ms(1_000);
+    scene.add(id, "tom", &["spike"]).await.unwrap();
+    let later = scene.now();
+    scene.reopen().await;
+    assert_eq!(scene.conversation(id).await.joined, [start, start, later]);
+    scene.clock.advance_ms(1_000);
+    scene.remove(id, "tom", &["tom"]).await.unwrap();
+    scene.clock.advance_ms(1_000);
+    scene.add(id, "tom", &["tom"]).await.unwrap();
+    let found = scene.conversation(id).await;
+    assert_eq!(
+        (found.members, found.joined),
+        (clients(&["jerry", "spike", "tom"]), vec![start, later, scene.now()])
+    );
+    assert_eq!(scene.conversation(scene.room().await).await.joined, []);
 }
 
 pub async fn leaving_twice_is_no_error<E: Engine>(engine: E) {
@@ -346,7 +367,7 @@ pub async fn queries_narrow_filter_sort_and_page<E: Engine>(engine: E) {
     assert_eq!(scene.find(asked).await, [all[1], all[3]]);
     let found =
         scene.store().query_conversations(&scene.app, &client("tom"), &[], query(member)).await.unwrap();
-    assert_eq!(found[0].conversation, scene.conversation(all[2]).await);
+    assert_eq!(timeless(found[0].conversation.clone()), timeless(scene.conversation(all[2]).await));
 }
 
 pub async fn queries_show_last_messages_to_members_only<E: Engine>(engine: E) {

@@ -118,6 +118,14 @@ pub async fn a_taken_id_leads_to_the_next<E: Engine>(engine: E) {
     assert_eq!(sent.message.conversation, taken.when_taken());
     assert_eq!(sent.created.unwrap().id, taken.when_taken());
     assert_eq!(scene.words(taken, "spike").await, [""; 0]);
+    // Also when another app has it.
+    assert!(scene.store().add_app(app("other", &[]), &[]).await.unwrap());
+    let elsewhere = scene.draft(Kind::Group, scene.lasting_id(), &["tom", "anna"]);
+    scene.store().create_conversation(&app_id("other"), elsewhere.clone(), nothing()).await.unwrap();
+    let to = Destination::Direct { with: client("anna"), fresh: elsewhere.id };
+    let sent = scene.append(NewMessage { to, ..message(taken, "tom", "hi") }).await.unwrap();
+    assert_eq!(sent.message.conversation, elsewhere.id.when_taken());
+    assert_eq!(scene.pair("tom", "anna").await, Some(elsewhere.id.when_taken()));
 }
 
 pub async fn who_is_blocked_is_refused<E: Engine>(engine: E) {

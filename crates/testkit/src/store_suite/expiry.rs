@@ -1,7 +1,10 @@
 //! Temporary conversations and their buckets.
 
+use posthouse_core::conversation::RoleChange;
 use posthouse_core::error::Error;
+use posthouse_core::listing::{ListChange, Queue};
 use posthouse_core::query::{ConversationQuery, Filter, Scope};
+use posthouse_core::receipt::Acknowledge;
 
 use super::history::history;
 use super::*;
@@ -146,7 +149,95 @@ pub async fn temporary_conversations_survive_a_restart<E: Engine>(engine: E) {
     let said = scene.say(id, "tom", "hi").await;
     scene.reopen().await;
     let read = scene.store().read_history(&scene.app, &client("tom"), history(id, Direction::Backward)).await;
-    assert_eq!(read.unwrap().messages, [said.clone()]);
+    assert_eq!(read.unwrap().messages, std::slice::from_ref(&said));
     assert!(scene.say(id, "tom", "ho").await.id > said.id);
     assert_eq!(scene.unread_in(id, "jerry").await.0, 2);
+}
+
+pub async fn members_remove_and_delete_in_it_like_elsewhere<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let id = scene.temporary(60_000, &["tom", "jerry"]).await;
+    for who in ["tom", "jerry"] {
+        scene.open_device(who, "phone").await;
+    }
+    scene.block("tom", &["jerry"], true).await.unwrap();
+    let mut said = Vec::new();
+    for number in 0..4 {
+        scene.clock.advance_ms(10);
+        let new = NewMessage { receipt: true, ..message(id, "jerry", &number.to_string()) };
+        said.push(scene.append(new).await.unwrap().message);
+    }
+    scene.command(id, "jerry", "command").await;
+    scene.serve(id, "admin", "served").await;
+    let ack = Acknowledge { conversation: id, message: said[0].id, read: true, note: None };
+    let (store, tom) = (scene.store(), client("tom"));
+    store.acknowledge(&scene.app, &tom, ack, nothing()).await.unwrap();
+    scene.deliver(id, "tom", &said[1]).await;
+    assert_eq!(scene.timeline(id, "tom").await.len(), 6);
+    scene.remove_messages(id, "tom", Removal::Messages(vec![said[1].id])).await.unwrap();
+    assert_eq!(scene.words(id, "tom").await, ["0", "2", "3", "served"]);
+    assert_eq!(scene.unread_in(id, "tom").await.0, 3);
+    scene.remove_messages(id, "tom", Removal::Until(said[2].timestamp)).await.unwrap();
+    assert_eq!(
+        (scene.words(id, "tom").await, scene.words(id, "jerry").await.len()),
+        (vec!["3".to_owned(), "served".to_owned()], 5)
+    );
+    scene.audit().await;
+    // It lasts anyway: removing everything that lasts leaves it.
+    store.remove_everything(&scene.app, &tom, None, nothing()).await.unwrap();
+    assert_eq!(scene.words(id, "tom").await.len(), 2);
+    scene.delete(id, "jerry", DeleteScope::Everyone, true).await.unwrap();
+    scene.reopen().await;
+    for who in ["tom", "jerry"] {
+        assert_eq!(
+            (scene.words(id, who).await, scene.unread(who).await, scene.lines(who).await),
+            (vec![], vec![], vec![])
+        );
+    }
+    scene.forget_all().await;
+    scene.say(id, "jerry", "new").await;
+    assert_eq!(scene.words(id, "tom").await, ["new"]);
+    scene.audit().await;
+}
+
+pub async fn what_is_not_for_it_is_refused_without_harm<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let (temporary, room) = (scene.temporary(60_000, &["tom", "jerry"]).await, scene.room().await);
+    let (store, app, tom, phone) = (scene.store(), &scene.app, client("tom"), device("phone"));
+    scene.open_device("tom", "phone").await;
+    for id in [temporary, room] {
+        let said = scene.say(id, "tom", "x").await;
+        let pin = ListChange::Pin(true);
+        let asked = [
+            store.change_listed(app, &tom, id, Some(&phone), pin, nothing()).await.map(drop),
+            store
+                .change_role(app, id, &tom, Authority::Owner, RoleChange::Admin(client("jerry")), nothing())
+                .await
+                .map(drop),
+            store.end_conversation(app, id, &tom, Authority::Member, nothing()).await.map(drop),
+            store
+                .remove_messages(
+                    app,
+                    &tom,
+                    id,
+                    None,
+                    Removal::Until(scene.now().plus_ms(-1)),
+                    true,
+                    nothing(),
+                )
+                .await,
+            store.set_position(app, &tom, &phone, Queue::Conversation(id), 1).await,
+            store.position(app, &tom, &phone, Queue::Conversation(id)).await.map(drop),
+            store.message(app, &tom, id, said.id).await.map(drop),
+            store.append_message(app, imported(id, "tom", scene.now()), nothing()).await.map(drop),
+            scene.delete(id, "tom", DeleteScope::Caller, false).await.map(drop),
+        ];
+        for (number, done) in asked.into_iter().enumerate() {
+            assert!(!matches!(done, Err(Error::Store(_))), "{number} in {id:?}: {done:?}");
+        }
+    }
+    assert!(store.conversation(app, room).await.is_ok());
+    assert_eq!(scene.lines("tom").await, []);
+    assert_eq!(scene.words(temporary, "jerry").await.first().map(String::as_str), Some("x"));
+    scene.audit().await;
 }

@@ -156,7 +156,9 @@ pub async fn strangers_read_nothing<E: Engine>(engine: E) {
     };
     assert_eq!(read(group).await, Err(Error::NotMember));
     assert_eq!(read(temporary).await, Err(Error::TemporaryOver));
-    assert_eq!(read(room).await, Ok(vec![said]));
+    assert_eq!(read(room).await, Err(Error::NotMember));
+    let inside = HistoryQuery { in_room: true, ..history(room, Direction::Backward) };
+    assert_eq!(scene.store().read_history(&scene.app, &tom, inside).await.unwrap().messages, [said]);
 }
 
 pub async fn a_recalled_message_keeps_its_place<E: Engine>(engine: E) {
@@ -329,11 +331,30 @@ pub async fn one_message_is_read_by_its_id<E: Engine>(engine: E) {
     let (id, said) = scene.ten().await;
     let other = scene.group(&["tom"]).await;
     let (store, app, tom) = (scene.store(), &scene.app, client("tom"));
-    assert_eq!(store.message(app, Some(&tom), id, said[4].id).await.as_ref(), Ok(&said[4]));
-    assert_eq!(store.message(app, None, id, said[4].id).await.as_ref(), Ok(&said[4]));
-    assert_eq!(store.message(app, Some(&client("butch")), id, said[4].id).await, Err(Error::NotMember));
-    assert_eq!(store.message(app, Some(&tom), other, said[4].id).await, Err(Error::MessageNotFound));
-    assert_eq!(store.message(app, None, other, said[4].id).await, Err(Error::MessageNotFound));
+    assert_eq!(store.message(app, &tom, id, said[4].id).await.as_ref(), Ok(&said[4]));
+    assert_eq!(store.message(app, &client("butch"), id, said[4].id).await, Err(Error::NotMember));
+    assert_eq!(store.message(app, &tom, other, said[4].id).await, Err(Error::MessageNotFound));
     scene.recall(&said[4]).await;
-    assert!(store.message(app, Some(&tom), id, said[4].id).await.unwrap().is_recalled());
+    assert!(store.message(app, &tom, id, said[4].id).await.unwrap().is_recalled());
+}
+
+pub async fn who_came_later_reads_nothing_older_by_its_id<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let (id, said) = scene.ten().await;
+    let old = scene.import(id, "tom", scene.now()).await;
+    scene.clock.advance_ms(10);
+    scene.add(id, "tom", &["anna"]).await.unwrap();
+    let came = scene.now();
+    scene.clock.advance_ms(10);
+    let young = [scene.import(id, "tom", came).await, scene.say(id, "tom", "welcome").await];
+    let one = async |reader: &str, message: &Message| {
+        scene.store().message(&scene.app, &client(reader), id, message.id).await
+    };
+    for message in [&old, &said[0], &said[9]] {
+        assert_eq!(one("anna", message).await, Err(Error::MessageNotFound));
+        assert!(one("tom", message).await.is_ok());
+    }
+    for message in &young {
+        assert_eq!(one("anna", message).await.as_ref(), Ok(message));
+    }
 }

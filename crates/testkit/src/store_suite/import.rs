@@ -18,7 +18,7 @@ pub async fn imports_go_to_their_place_in_history<E: Engine>(engine: E) {
         assert_eq!(found.iter().collect::<Vec<_>>(), wanted);
         scene.reopen().await;
     }
-    let one = scene.store().message(&scene.app, Some(&client("tom")), id, between.id).await;
+    let one = scene.store().message(&scene.app, &client("tom"), id, between.id).await;
     assert_eq!(one, Ok(between));
     scene.audit().await;
 }

@@ -149,7 +149,7 @@ pub async fn a_new_conversation_is_a_coming_of_members<E: Engine>(engine: E) {
     let Missed::MembersJoined(event) = &told[1] else { panic!("{told:?}") };
     assert_eq!((event.by.as_str(), event.ttl_seconds, event.at), ("tom", Some(60), scene.now()));
     // It takes no place in the timeline.
-    assert_eq!(scene.say(group, "tom", "first").await.seq, posthouse_core::id::Seq(1));
+    assert_eq!(scene.say(group, "tom", "first").await.seq, Seq(1));
     scene.clock.advance_ms(60_000);
     assert_eq!(scene.changes("jerry", since, 10).await.unwrap().len(), 1);
     scene.audit().await;

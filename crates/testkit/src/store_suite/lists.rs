@@ -337,6 +337,18 @@ pub async fn pins_are_limited<E: Engine>(engine: E) {
     scene.change_listed("tom", last, change).await.unwrap();
 }
 
+pub async fn pins_of_deleted_lines_are_in_nobodys_way<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    for id in scene.groups(PINS_MAX).await {
+        scene.change_listed("tom", id, ListChange::Pin(true)).await.unwrap();
+        scene.delete(id, "tom", DeleteScope::Caller, false).await.unwrap();
+    }
+    assert_eq!(scene.list("tom", ListQuery { pinned_only: true, ..list() }).await, []);
+    let next = scene.groups(1).await[0];
+    assert!(scene.change_listed("tom", next, ListChange::Pin(true)).await.is_ok());
+    assert_eq!(scene.listed("tom", ListQuery { pinned_only: true, ..list() }).await, [next]);
+}
+
 pub async fn marks_are_bits<E: Engine>(engine: E) {
     let scene = Scene::new(engine).await;
     let ids = scene.groups(3).await;
@@ -378,6 +390,57 @@ pub async fn lines_belong_to_members<E: Engine>(engine: E) {
     assert_eq!(scene.lines("spike").await, [(ids[0], "hi".to_owned(), 0)]);
 }
 
+pub async fn a_line_may_begin_with_the_coming<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let ids = scene.groups(2).await;
+    scene.clock.advance_ms(10);
+    scene.import(ids[0], "jerry", scene.now().plus_ms(-5)).await;
+    scene.add(ids[0], "jerry", &["spike"]).await.unwrap();
+    let since_joined = ListQuery { since_joined: true, ..list() };
+    assert_eq!(scene.listed("spike", list()).await, [ids[0]]);
+    assert_eq!(scene.list("spike", since_joined.clone()).await, []);
+    let with_empty = ListQuery { with_empty: true, ..since_joined.clone() };
+    let listed = scene.list("spike", with_empty).await;
+    assert_eq!((listed.len(), &listed[0].last_message, listed[0].unread), (1, &None, 0));
+    // Founders and pairs see all of it.
+    assert_eq!(scene.listed("tom", since_joined.clone()).await.len(), 2);
+    let said = scene.say_to("spike", "tom", "pair").await;
+    assert_eq!(scene.listed("spike", since_joined.clone()).await, [said.conversation]);
+    scene.clock.advance_ms(10);
+    scene.say(ids[0], "jerry", "welcome").await;
+    let lines: Vec<_> = scene.list("spike", since_joined).await.iter().map(line).collect();
+    assert_eq!(lines[0], (ids[0], "welcome".to_owned(), 1));
+    assert_eq!(lines.len(), 2);
+}
+
+pub async fn imports_and_old_clocks_show_nothing_from_before_the_coming<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let id = scene.group(&["tom", "jerry"]).await;
+    let start = scene.now();
+    scene.clock.advance_ms(1_000);
+    scene.say(id, "jerry", "secret").await;
+    // By the clock it comes before what was said.
+    scene.clock.set(start.plus_ms(500));
+    let came = scene.add(id, "jerry", &["spike"]).await.unwrap().at;
+    scene.clock.set(start.plus_ms(700));
+    let since_joined = ListQuery { since_joined: true, ..list() };
+    let newest = async || {
+        let mut listed = scene.list("spike", since_joined.clone()).await;
+        listed.pop().and_then(|line| line.last_message).map(|message| message.id)
+    };
+    scene.import(id, "jerry", came.plus_ms(-1)).await;
+    assert_eq!(newest().await, None);
+    let imported = scene.import(id, "jerry", came).await;
+    assert_eq!(newest().await, Some(imported.id));
+    let said = scene.say(id, "jerry", "welcome").await;
+    assert_eq!(newest().await, Some(said.id));
+    scene.recall(&said).await;
+    assert_eq!(newest().await, Some(imported.id));
+    let history = HistoryQuery { since_joined: true, ..HistoryQuery::newest(id, 10) };
+    let read = scene.store().read_history(&scene.app, &client("spike"), history).await.unwrap().messages;
+    assert_eq!(read.iter().map(|message| message.id).collect::<Vec<_>>(), [imported.id, said.id]);
+}
+
 pub async fn lists_of_apps_are_apart<E: Engine>(engine: E) {
     let scene = Scene::new(engine).await;
     let (store, other, tom) = (scene.store(), app_id("other"), client("tom"));
@@ -390,7 +453,10 @@ pub async fn lists_of_apps_are_apart<E: Engine>(engine: E) {
     let pin = ListChange::Pin(true);
     assert_eq!(store.change_listed(&other, &tom, id, None, pin, nothing()).await, Err(absent.clone()));
     let until = Removal::Until(scene.now());
-    assert_eq!(store.remove_messages(&other, &tom, id, None, until, nothing()).await, Err(absent.clone()));
+    assert_eq!(
+        store.remove_messages(&other, &tom, id, None, until, true, nothing()).await,
+        Err(absent.clone())
+    );
     let delete = DeleteConversation {
         conversation: id,
         by: tom.clone(),
@@ -403,9 +469,7 @@ pub async fn lists_of_apps_are_apart<E: Engine>(engine: E) {
     store.remove_everything(&other, &tom, None, nothing()).await.unwrap();
     assert_eq!(store.read_timeline(&other, &tom, id, Seq(0), 10).await, Err(absent.clone()));
     let said = scene.everything(id, "tom").await.remove(0);
-    for reader in [None, Some(&tom)] {
-        assert_eq!(store.message(&other, reader, id, said.id).await, Err(absent.clone()));
-    }
+    assert_eq!(store.message(&other, &tom, id, said.id).await, Err(absent.clone()));
     let phone = device("phone");
     store.open_device(&other, &tom, &phone, 60_000).await.unwrap();
     assert_eq!(store.waiting(&other, &tom, &phone, 10).await.unwrap().conversations, []);

@@ -93,6 +93,7 @@ macro_rules! store_suite {
             strangers_can_add_only_themselves
             a_full_conversation_takes_nobody
             members_go_with_their_marks
+            it_is_known_when_members_came
             leaving_twice_is_no_error
             a_pair_that_changes_is_a_group
             change_times_strictly_grow
@@ -136,6 +137,7 @@ macro_rules! store_suite {
             history_since_joining
             a_filtered_page_lies_behind_many_others
             one_message_is_read_by_its_id
+            who_came_later_reads_nothing_older_by_its_id
         );
         $crate::store_suite!(@group unread, $engine,
             others_messages_count_own_do_not
@@ -175,6 +177,8 @@ macro_rules! store_suite {
             a_clock_that_steps_back_revives_nothing
             unique_sets_end_with_their_conversation
             temporary_conversations_survive_a_restart
+            members_remove_and_delete_in_it_like_elsewhere
+            what_is_not_for_it_is_refused_without_harm
         );
         $crate::store_suite!(@group model_views, $engine,
             random_views_agree_with_a_plain_model
@@ -183,8 +187,9 @@ macro_rules! store_suite {
             an_account_comes_back_as_it_was_made
             a_name_is_registered_once
             accounts_are_listed_in_the_order_of_their_making
-            a_new_secret_counts_up_the_generation
+            a_new_secret_and_a_ban_count_up_the_generation
             a_removed_account_goes_with_what_is_its_own
+            a_name_registered_again_sees_nothing_old
             a_request_waits_for_an_answer
             a_declined_request_is_gone
             adding_and_removing_need_no_request
@@ -222,12 +227,16 @@ macro_rules! store_suite {
             empty_ones_are_listed_on_demand
             pins_come_first_among_themselves
             pins_are_limited
+            pins_of_deleted_lines_are_in_nobodys_way
             marks_are_bits
             lines_belong_to_members
+            a_line_may_begin_with_the_coming
+            imports_and_old_clocks_show_nothing_from_before_the_coming
             lists_of_apps_are_apart
         );
         $crate::store_suite!(@group removal, $engine,
             removed_messages_are_gone_for_one
+            who_comes_back_finds_nothing_of_what_it_removed
             up_to_a_time_includes_that_time
             a_time_to_come_removes_what_there_is
             the_devices_find_a_note
@@ -238,6 +247,10 @@ macro_rules! store_suite {
             removing_is_not_reading
             no_wire_shows_what_is_removed
             everything_can_be_removed_at_once
+            the_unread_list_since_a_time_sees_removals
+            queries_pass_over_what_is_removed
+            changes_at_once_keep_every_counter
+            odd_numbers_do_no_harm
         );
         $crate::store_suite!(@group deletion, $engine,
             deleted_for_oneself_without_messages
@@ -274,8 +287,11 @@ macro_rules! store_suite {
             a_device_goes_on_where_it_was
             closing_keeps_the_places
             a_forgotten_device_is_a_new_one
+            the_devices_seen_longest_ago_give_way
+            a_device_in_use_outlives_many_others
             what_waits_is_ordered_by_activity_and_limited
             deleted_messages_wait_for_nobody
+            a_timeline_goes_on_behind_much_that_is_deleted
             commands_are_nowhere_else
             uncounted_messages_are_shown_but_never_unread
             notes_have_growing_numbers
@@ -289,6 +305,7 @@ macro_rules! store_suite {
             roles_are_refused_by_cause
             a_role_goes_with_the_member
             members_are_moved_by_right
+            an_owner_goes_only_where_roles_are_not_kept
             a_conversation_may_have_a_limit_of_its_own
             attributes_are_changed_by_right
             messages_are_changed_by_right
@@ -304,6 +321,8 @@ macro_rules! store_suite {
             readers_of_a_group_are_counted
             who_is_gone_or_oneself_is_not_told
             acknowledgements_are_refused_by_cause
+            who_came_later_acknowledges_nothing_older
+            receipts_of_groups_are_for_devices_only
         );
     };
 }
@@ -321,18 +340,23 @@ pub struct Scene<E> {
 impl<E: Engine> Scene<E> {
     /// A scene with the app `app`.
     pub async fn new(engine: E) -> Self {
+        let scene = Self::of(engine).await;
+        assert!(scene.store().add_app(app("app", &[]), &[]).await.unwrap());
+        scene
+    }
+
+    /// A scene in a place where the app `app` is already.
+    pub async fn of(engine: E) -> Self {
         let clock = Arc::new(ManualClock::new());
         let store = engine.open(Arc::clone(&clock)).await;
-        let scene = Self {
+        Self {
             engine,
             clock,
             store: Some(store),
             app: app_id("app"),
             settings: Settings::default(),
             chance: SeededChance::new(7),
-        };
-        assert!(scene.store().add_app(app("app", &[]), &[]).await.unwrap());
-        scene
+        }
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -381,6 +405,7 @@ impl<E: Engine> Scene<E> {
             updated_at: self.now(),
             last_message_at: None,
             members,
+            joined: Vec::new(),
             muted_by: Vec::new(),
         };
         NewConversation { id, conversation }
@@ -521,7 +546,8 @@ impl<E: Engine> Scene<E> {
 
     /// All that `reader` finds in a conversation's history, from old to new.
     pub async fn everything(&self, id: ConversationId, reader: &str) -> Vec<Message> {
-        let query = HistoryQuery { direction: Direction::Forward, ..HistoryQuery::newest(id, 10_000) };
+        let query =
+            HistoryQuery { direction: Direction::Forward, in_room: true, ..HistoryQuery::newest(id, 10_000) };
         self.store().read_history(&self.app, &client(reader), query).await.unwrap().messages
     }
 
@@ -546,7 +572,9 @@ impl<E: Engine> Scene<E> {
         removal: Removal,
     ) -> Result<()> {
         let (store, phone) = (self.store(), device("phone"));
-        store.remove_messages(&self.app, &client(who), conversation, Some(&phone), removal, nothing()).await
+        store
+            .remove_messages(&self.app, &client(who), conversation, Some(&phone), removal, true, nothing())
+            .await
     }
 
     pub async fn delete(
@@ -668,6 +696,11 @@ pub fn member_change(conversation: ConversationId, by: &str, members: &[&str]) -
     }
 }
 
+/// Without when each member came, which not every answer tells.
+pub fn timeless(conversation: Conversation) -> Conversation {
+    Conversation { joined: Vec::new(), ..conversation }
+}
+
 /// A message that was said elsewhere.
 pub fn imported(conversation: ConversationId, sender: &str, at: Timestamp) -> NewMessage {
     NewMessage {
@@ -690,6 +723,7 @@ pub fn list() -> ListQuery {
         marked: None,
         with_empty: false,
         server_messages: ServerMessages::Exclude,
+        since_joined: false,
     }
 }
 

@@ -236,6 +236,10 @@ pub async fn a_device_goes_on_where_it_was<E: Engine>(engine: E) {
     );
     assert!(scene.store().flush_positions().await.unwrap() > 0);
     assert_eq!(scene.store().flush_positions().await, Ok(0));
+    // Not even when it is written already.
+    scene.set_position("tom", "phone", queue, 1).await;
+    assert_eq!(scene.position("tom", "phone", queue).await, 3);
+    scene.store().flush_positions().await.unwrap();
     scene.reopen().await;
     scene.open_device("tom", "phone").await;
     assert_eq!(scene.pending("tom", "phone").await, [(id, 2)]);
@@ -284,6 +288,80 @@ pub async fn a_forgotten_device_is_a_new_one<E: Engine>(engine: E) {
     }
 }
 
+pub async fn a_device_in_use_outlives_many_others<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let (id, _) = scene.five().await;
+    scene.open_device("tom", "phone").await;
+    scene.set_position("tom", "phone", Queue::Conversation(id), 3).await;
+    // Some programs take a new name each time they come.
+    for number in 0..250 {
+        scene.clock.advance_ms(1);
+        scene.open_device("tom", &format!("browser {number}")).await;
+        if number % 20 == 0 {
+            scene.open_device("tom", "phone").await;
+        }
+    }
+    scene.store().flush_positions().await.unwrap();
+    assert_eq!(scene.places("tom", "phone", id).await, [4, 5]);
+    assert_eq!(scene.pending("tom", "browser 249").await, [(id, 5)]);
+}
+
+pub async fn the_devices_seen_longest_ago_give_way<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let (id, _) = scene.five().await;
+    let queue = Queue::Conversation(id);
+    let web = |number: usize| format!("web_{number}");
+    scene.open_device("spike", &web(1)).await;
+    scene.set_position("spike", &web(1), queue, 2).await;
+    for number in 0..100 {
+        scene.clock.advance_ms(1);
+        scene.open_device("tom", &web(number)).await;
+        scene.set_position("tom", &web(number), queue, 3).await;
+    }
+    scene.clock.advance_ms(2 * WINDOW_MS);
+    scene.open_device("tom", &web(0)).await;
+    scene.store().flush_positions().await.unwrap();
+    for number in 0..4 {
+        scene.set_position("tom", &web(number), queue, 4).await;
+    }
+    // Two come, and two go: not the first, which was seen again.
+    scene.open_device("tom", "new").await;
+    scene.open_device("tom", "newer").await;
+    for round in 0..2 {
+        for (number, left) in [(0, vec![5]), (3, vec![5]), (50, vec![4, 5]), (99, vec![4, 5])] {
+            assert_eq!(scene.places("tom", &web(number), id).await, left, "{number} in round {round}");
+        }
+        assert_eq!(scene.places("spike", &web(1), id).await, [3, 4, 5]);
+        scene.reopen().await;
+    }
+    // Those that went are new ones when they come back; others go for them.
+    for number in [2, 1] {
+        scene.open_device("tom", &web(number)).await;
+        assert_eq!(scene.places("tom", &web(number), id).await, [0; 0]);
+    }
+    // Who comes stays, even if the clock says that it was seen longest ago.
+    scene.clock.advance_ms(-10 * WINDOW_MS);
+    scene.open_device("tom", "late").await;
+    scene.set_position("tom", "late", queue, 4).await;
+    scene.reopen().await;
+    assert_eq!(scene.places("tom", "late", id).await, [5]);
+    // What is not written yet goes with it.
+    scene.set_position("tom", "late", queue, 5).await;
+    scene.open_device("tom", "latest").await;
+    scene.open_device("tom", "late").await;
+    assert_eq!(scene.places("tom", "late", id).await, [1, 2, 3, 4, 5]);
+    // And what it says afterwards is of no use to anybody.
+    scene.clock.advance_ms(-1);
+    scene.open_device("tom", "last").await;
+    scene.clock.advance_ms(1);
+    scene.open_device("tom", "phone").await;
+    scene.set_position("tom", "last", queue, 5).await;
+    scene.store().flush_positions().await.unwrap();
+    scene.open_device("tom", "last").await;
+    assert_eq!(scene.places("tom", "last", id).await, [1, 2, 3, 4, 5]);
+    scene.audit().await;
+}
+
 pub async fn what_waits_is_ordered_by_activity_and_limited<E: Engine>(engine: E) {
     let scene = Scene::new(engine).await;
     scene.open_device("tom", "phone").await;
@@ -330,6 +408,35 @@ pub async fn deleted_messages_wait_for_nobody<E: Engine>(engine: E) {
     );
 }
 
+pub async fn a_timeline_goes_on_behind_much_that_is_deleted<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let id = scene.group(&["tom", "jerry"]).await;
+    let heard = Heard::default();
+    let sends = (0..3_000)
+        .map(|_| scene.store().append_message(&scene.app, message(id, "jerry", "x"), heard.listen()));
+    futures_util::future::join_all(sends).await;
+    assert_eq!(heard.all().len(), 3_000);
+    scene.remove_messages(id, "tom", Removal::Until(scene.now())).await.unwrap();
+    scene.clock.advance_ms(10);
+    scene.say(id, "jerry", "new").await;
+    for (who, wanted) in [("tom", 1), ("jerry", 3_001)] {
+        let (mut after, mut seen, mut stretches) = (Seq(0), Vec::new(), 0);
+        loop {
+            let stretch =
+                scene.store().read_timeline(&scene.app, &client(who), id, after, 200).await.unwrap();
+            assert!(stretch.end > after);
+            after = stretch.end;
+            seen.extend(stretch.entries.into_iter().map(|entry| entry.seq.0));
+            stretches += 1;
+            if !stretch.more {
+                break;
+            }
+        }
+        assert_eq!((seen.len(), seen.last(), after), (wanted, Some(&3_001), Seq(3_001)), "{who}");
+        assert!(stretches < 100, "{stretches}");
+    }
+}
+
 pub async fn commands_are_nowhere_else<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;
     let id = scene.group(&["tom", "jerry"]).await;
@@ -341,8 +448,7 @@ pub async fn commands_are_nowhere_else<E: Engine>(engine: E) {
     assert_eq!(said.seq, Seq(1));
     assert_eq!((scene.words(id, "tom").await, scene.unread("tom").await), (vec![], vec![]));
     assert_eq!((scene.lines("tom").await, scene.conversation(id).await), (vec![], before));
-    assert_eq!(store.message(&scene.app, Some(&tom), id, said.id).await, Err(Error::MessageNotFound));
-    assert_eq!(store.message(&scene.app, None, id, said.id).await, Err(Error::MessageNotFound));
+    assert_eq!(store.message(&scene.app, &tom, id, said.id).await, Err(Error::MessageNotFound));
     let patched = scene.patch("jerry", &said, recalled(), Mentions::default()).await;
     assert_eq!(patched, Err(Error::MessageNotFound));
     assert_eq!(scene.read_all(id, "tom").await.unread.last_message, None);

@@ -3,6 +3,7 @@
 use posthouse_core::error::Error;
 use posthouse_core::id::MessageId;
 use posthouse_core::listing::REMOVED_AT_ONCE_MAX;
+use posthouse_core::query::{ConversationQuery, Filter, Scope};
 
 use super::*;
 
@@ -40,11 +41,22 @@ pub async fn removed_messages_are_gone_for_one<E: Engine>(engine: E) {
         assert_eq!(scene.lines("spike").await, [(id, "4".to_owned(), 5)]);
         scene.reopen().await;
     }
-    let one = async |reader: Option<&str>| {
-        scene.store().message(&scene.app, reader.map(client).as_ref(), id, said[1].id).await
-    };
-    assert_eq!(one(Some("tom")).await, Err(Error::MessageNotFound));
-    assert!(one(Some("spike")).await.is_ok() && one(None).await.is_ok());
+    let one = async |reader: &str| scene.store().message(&scene.app, &client(reader), id, said[1].id).await;
+    assert_eq!(one("tom").await, Err(Error::MessageNotFound));
+    assert!(one("spike").await.is_ok());
+    scene.audit().await;
+}
+
+pub async fn who_comes_back_finds_nothing_of_what_it_removed<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let (id, said) = scene.five().await;
+    scene.remove_messages(id, "tom", these(&[&said[1], &said[4]])).await.unwrap();
+    scene.remove(id, "tom", &["tom"]).await.unwrap();
+    scene.add(id, "tom", &["tom"]).await.unwrap();
+    assert_eq!(scene.words(id, "tom").await, ["0", "2", "3"]);
+    assert_eq!(scene.lines("tom").await, [(id, "3".to_owned(), 0)]);
+    scene.say(id, "jerry", "5").await;
+    assert_eq!(scene.lines("tom").await, [(id, "5".to_owned(), 1)]);
     scene.audit().await;
 }
 
@@ -87,7 +99,7 @@ pub async fn the_devices_find_a_note<E: Engine>(engine: E) {
     let heard = Heard::default();
     for removal in [by_id.clone(), by_time.clone()] {
         let after = heard.listen();
-        store.remove_messages(&scene.app, &tom, id, Some(&phone), removal, after).await.unwrap();
+        store.remove_messages(&scene.app, &tom, id, Some(&phone), removal, true, after).await.unwrap();
     }
     assert_eq!(heard.all(), [(), ()]);
     let told = |removal| NoteKind::MessagesRemoved {
@@ -97,6 +109,10 @@ pub async fn the_devices_find_a_note<E: Engine>(engine: E) {
     };
     assert_eq!(scene.newest_notes("tom", 2).await, [told(by_id), told(by_time)]);
     assert_eq!(scene.notes("spike").await.len(), others);
+    // Nobody is told who need not be.
+    let (told, until) = (scene.notes("tom").await.len(), Removal::Until(said[2].timestamp));
+    store.remove_messages(&scene.app, &tom, id, None, until, false, nothing()).await.unwrap();
+    assert_eq!((scene.notes("tom").await.len(), scene.words(id, "tom").await.len()), (told, 2));
 }
 
 pub async fn at_most_fifty_at_once<E: Engine>(engine: E) {
@@ -229,6 +245,7 @@ pub async fn everything_can_be_removed_at_once<E: Engine>(engine: E) {
     assert_eq!(scene.notes("tom").await.len(), notes + 1);
     scene.reopen().await;
     assert_eq!((scene.lines("tom").await, scene.unread("tom").await), (vec![], vec![]));
+    assert_eq!(scene.list("tom", ListQuery { with_empty: true, ..list() }).await, []);
     for id in [id, pair] {
         assert_eq!((scene.words(id, "tom").await, scene.timeline(id, "tom").await), (vec![], vec![]));
     }
@@ -241,5 +258,119 @@ pub async fn everything_can_be_removed_at_once<E: Engine>(engine: E) {
     scene.say(id, "jerry", "new").await;
     assert_eq!(scene.lines("tom").await, [(id, "new".to_owned(), 1)]);
     assert_eq!(scene.words(id, "tom").await, ["new"]);
+    scene.audit().await;
+}
+
+pub async fn the_unread_list_since_a_time_sees_removals<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let (id, said) = scene.five().await;
+    let (other, _) = scene.five().await;
+    scene.clock.advance_ms(100);
+    let since = scene.now();
+    scene.clock.advance_ms(100);
+    let changed = async || {
+        let listed = scene.store().list_unread(&scene.app, &client("tom"), Some(since), 10).await.unwrap();
+        listed.into_iter().map(|unread| (unread.conversation, unread.count)).collect::<Vec<_>>()
+    };
+    assert_eq!(changed().await, []);
+    scene.remove_messages(id, "tom", these(&[&said[0]])).await.unwrap();
+    assert_eq!(changed().await, [(id, 4)]);
+    scene.remove_messages(id, "tom", Removal::Until(said[2].timestamp)).await.unwrap();
+    assert_eq!(changed().await, [(id, 2)]);
+    scene.delete(other, "tom", DeleteScope::Caller, false).await.unwrap();
+    assert_eq!(changed().await, [(id, 2)]);
+}
+
+pub async fn queries_pass_over_what_is_removed<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let (id, said) = scene.five().await;
+    scene.remove_messages(id, "tom", these(&[&said[4]])).await.unwrap();
+    scene.command(id, "jerry", "command").await;
+    for (who, newest) in [("tom", &said[3]), ("spike", &said[4])] {
+        let query = ConversationQuery {
+            scope: Scope::Member(client(who)),
+            filter: Filter::All(vec![]),
+            sort: vec![],
+            skip: 0,
+            limit: 10,
+            with_last_message: true,
+        };
+        let found = scene.store().query_conversations(&scene.app, &client(who), &[], query).await.unwrap();
+        assert_eq!(found[0].last_message.as_ref(), Some(newest), "{who}");
+    }
+}
+
+pub async fn changes_at_once_keep_every_counter<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let (id, said) = scene.five().await;
+    let names = ["tom", "jerry", "spike"];
+    let works = (0..90).map(async |number: usize| {
+        let (who, message) = (names[number % 3], &said[number % 5]);
+        match number % 9 {
+            0 | 1 => drop(scene.say(id, who, "x").await),
+            2 => drop(scene.append(scene.to(who, names[(number + 1) % 3], "x")).await.unwrap()),
+            3 => scene.remove_messages(id, who, these(&[message])).await.unwrap(),
+            4 => scene.remove_messages(id, who, Removal::Until(message.timestamp)).await.unwrap(),
+            5 => drop(scene.read_all(id, who).await),
+            6 => drop(scene.patch("jerry", message, text("y"), calls_all()).await),
+            7 => drop(
+                scene
+                    .delete(
+                        id,
+                        who,
+                        [DeleteScope::Caller, DeleteScope::Everyone][number % 2],
+                        number.is_multiple_of(4),
+                    )
+                    .await
+                    .unwrap(),
+            ),
+            _ => drop(scene.store().forget_deleted().await.unwrap()),
+        }
+    });
+    futures_util::future::join_all(works).await;
+    for who in names {
+        let unread: u64 = scene.unread(who).await.iter().map(|unread| unread.count).sum();
+        let listed: u64 = scene.list(who, list()).await.iter().map(|listed| listed.unread).sum();
+        assert!(listed <= unread, "{listed} {unread}");
+    }
+    scene.audit().await;
+    scene.forget_all().await;
+    scene.audit().await;
+}
+
+pub async fn odd_numbers_do_no_harm<E: Engine>(engine: E) {
+    let scene = Scene::new(engine).await;
+    let (id, _) = scene.five().await;
+    let (store, app, tom) = (scene.store(), &scene.app, client("tom"));
+    let query = HistoryQuery::newest(id, usize::MAX);
+    assert_eq!(store.read_history(app, &tom, query).await.unwrap().messages.len(), 5);
+    let query = HistoryQuery { sender: Some(client("jerry")), ..HistoryQuery::newest(id, usize::MAX) };
+    assert_eq!(store.read_history(app, &tom, query).await.unwrap().messages.len(), 5);
+    let stretch = store.read_timeline(app, &tom, id, Seq(0), usize::MAX).await.unwrap();
+    assert_eq!((stretch.entries.len(), stretch.more), (5, false));
+    assert_eq!(store.read_timeline(app, &tom, id, Seq(u64::MAX), 10).await.unwrap().entries, []);
+    assert_eq!(store.read_timeline(app, &tom, id, Seq(0), 0).await.unwrap().entries, []);
+    assert_eq!(store.read_notes(app, &tom, u64::MAX, usize::MAX).await, Ok(vec![]));
+    assert_eq!(store.read_notes(app, &tom, 0, usize::MAX).await.unwrap().len(), 1);
+    assert_eq!(store.list_accounts(app, u64::MAX, usize::MAX).await, Ok(vec![]));
+    assert_eq!(store.list_contacts(app, &tom, None, usize::MAX).await, Ok(vec![]));
+    assert_eq!(store.list_groups(app, None, usize::MAX, usize::MAX).await.unwrap().groups, []);
+    assert_eq!(store.list_groups(app, Some(&tom), 0, usize::MAX).await.unwrap().groups.len(), 1);
+    let page = ListPage::Newest { limit: usize::MAX, since: Timestamp(i64::MIN) };
+    assert_eq!(scene.list("tom", ListQuery { page, ..list() }).await.len(), 1);
+    let page = ListPage::Newest { limit: usize::MAX, since: Timestamp(i64::MAX) };
+    assert_eq!(scene.list("tom", ListQuery { page, ..list() }).await, []);
+    let page = ListPage::Numbered { size: 0, number: 3 };
+    assert_eq!(scene.list("tom", ListQuery { page, ..list() }).await, []);
+    assert_eq!(scene.list("tom", ListQuery { marked: Some(u8::MAX), ..list() }).await, []);
+    for (name, window_ms) in [("a", i64::MAX), ("b", i64::MIN), ("c", 0), ("d", -1)] {
+        store.open_device(app, &tom, &device(name), window_ms).await.unwrap();
+        let waiting = store.waiting(app, &tom, &device(name), usize::MAX).await.unwrap();
+        assert!(waiting.conversations.len() <= 1, "{name}");
+    }
+    for until in [Timestamp(i64::MIN), Timestamp(-1), Timestamp(0)] {
+        scene.remove_messages(id, "tom", Removal::Until(until)).await.unwrap();
+    }
+    assert_eq!(scene.words(id, "tom").await.len(), 5);
     scene.audit().await;
 }
