@@ -10,7 +10,7 @@ use posthouse_core::app::Settings;
 use posthouse_core::conversation::{Conversation, Kind, MemberSet};
 use posthouse_core::id::{ClientId, ConversationId};
 use posthouse_core::time::Timestamp;
-use posthouse_easemob::wire::bodies::{self, Form};
+use posthouse_easemob::wire::bodies;
 use posthouse_easemob::wire::frame::{self, Downlink, ProvisionReply, Status, Uplink};
 use posthouse_easemob::wire::jid::Jid;
 use posthouse_easemob::wire::lz4::{Decoder, Encoder};
@@ -162,10 +162,9 @@ pub fn msync_frames(bytes: &[u8]) -> bool {
             says(Downlink::Provision(ProvisionReply::refusal(&login, status)), plain.len());
             login.guid
         }
-        Ok(Uplink::Unread) => Jid::system(),
+        Ok(Uplink::Unread | Uplink::Logout) => Jid::system(),
         Ok(Uplink::Pull(pull)) => pull.queue,
         Ok(Uplink::Roam(roam)) => roam.queue,
-        Ok(Uplink::Logout(logout)) => logout.guid,
         Ok(Uplink::Send(sent)) => {
             let stored = sent.stored("web_1");
             says(Downlink::Push { queue: sent.to.clone(), metas: vec![stored], timestamp: 1 }, plain.len());
@@ -243,7 +242,7 @@ pub fn msync_bodies(bytes: &[u8]) -> bool {
 
 /// The JSON of a message, which must not be out of proportion to the `bytes` it was made of.
 fn shown(body: &MessageBody, bytes: usize) -> Map<String, Value> {
-    let json = bodies::to_json(body, Form::Export);
+    let json = bodies::to_json(body);
     assert!(json["bodies"][0].is_object() && json["ext"].is_object(), "what SDKs read is there");
     let length = Value::Object(json.clone()).to_string().len();
     assert!(length <= 16 * bytes + 1_024, "{bytes} bytes became {length}");

@@ -151,6 +151,7 @@ impl Router {
             },
         );
         live.clients.entry(key.clone()).or_default().push(id);
+        metrics::gauge!("posthouse_sessions").increment(1);
         if let Some(room) = room {
             live.enter_room(id, room);
         }
@@ -438,6 +439,7 @@ impl Live {
         self.leave_room(id);
         self.subscriptions.forget_session(id);
         let mut session = self.sessions.remove(&id)?;
+        metrics::gauge!("posthouse_sessions").decrement(1);
         session.room = room;
         let key = (session.app.clone(), session.client.clone());
         if let Some(mine) = self.clients.get_mut(&key) {

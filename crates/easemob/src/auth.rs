@@ -76,9 +76,9 @@ pub(crate) enum Bearer {
 /// Why a token is not good.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum BadToken {
-    /// No token at all.
+    /// No token at all, or one of another app.
     Malformed,
-    /// Made with another key, or for another app.
+    /// Made with another key, or from before a secret was changed.
     Foreign,
     /// Its time is over.
     Expired,
@@ -282,7 +282,7 @@ impl Auth {
     fn prove_own(&self, app: &App, token: &str, now: Timestamp) -> Result<Proved, BadToken> {
         let claims = self.verify(token)?;
         if claims.app != app.id.as_str() {
-            return Err(BadToken::Foreign);
+            return Err(BadToken::Malformed);
         }
         let expires_at = Timestamp(claims.expires_at);
         if now >= expires_at {
@@ -330,7 +330,7 @@ fn prove_dynamic(app: &App, token: &str, now: Timestamp) -> Result<Proved, BadTo
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| BadToken::Malformed)?;
     let json = bytes.strip_prefix(DYNAMIC_TAG).ok_or(BadToken::Malformed)?;
     let token: Dynamic = serde_json::from_slice(json).map_err(|_| BadToken::Malformed)?;
-    let app_key = app.key(keys::APP_KEY).filter(|key| *key == token.appkey).ok_or(BadToken::Foreign)?;
+    let app_key = app.key(keys::APP_KEY).filter(|key| *key == token.appkey).ok_or(BadToken::Malformed)?;
     let (Some(id), Some(secret)) = (app.key(keys::CLIENT_ID), app.key(keys::CLIENT_SECRET)) else {
         return Err(BadToken::Foreign);
     };
@@ -503,7 +503,7 @@ mod tests {
         let prove = |app: &App, now| auth().prove(app, &token, Timestamp(now));
         assert_eq!(prove(&shop(), EXPIRES - 1), Ok(alice(EXPIRES, Some(3))));
         assert_eq!(prove(&shop(), EXPIRES), Err(BadToken::Expired));
-        assert_eq!(prove(&app("a2", "YXA6secret"), 0), Err(BadToken::Foreign));
+        assert_eq!(prove(&app("a2", "YXA6secret"), 0), Err(BadToken::Malformed));
         assert_eq!(Auth::new(&[8; 32]).prove(&shop(), &token, Timestamp(0)), Err(BadToken::Foreign));
     }
 

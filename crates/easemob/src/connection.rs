@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use metrics::{counter, gauge};
+use metrics::counter;
 use posthouse_core::app::App;
 use posthouse_core::conversation::{Address, Authority, Kind};
 use posthouse_core::event::Event;
@@ -98,23 +98,6 @@ struct Seat {
     listed: bool,
     /// Conversations read here, whose echo tells this device nothing.
     own_reads: Vec<ConversationId>,
-    _counted: Counted,
-}
-
-/// Keeps the number of sessions right, whatever becomes of the session's owner.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        gauge!("posthouse_sessions").increment(1);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        gauge!("posthouse_sessions").decrement(1);
-    }
 }
 
 /// A login whose parts are checked.
@@ -159,7 +142,7 @@ impl Connection {
         let posthouse = gateway.posthouse();
         match (&mut self.state, uplink) {
             (_, Uplink::Provision(login)) => self.provision(&login, out).await,
-            (State::Fresh, Uplink::Logout(_)) => {
+            (State::Fresh, Uplink::Logout) => {
                 send(out, Downlink::Logout { status: Status::OK });
                 Flow::Close(GOODBYE)
             }
@@ -167,7 +150,7 @@ impl Connection {
                 refuse_unread(posthouse, Refusal::login_first(), out);
                 Flow::Close(LOGIN_FIRST)
             }
-            (State::Fresh, Uplink::Pull(Pull { queue, .. }) | Uplink::Roam(Roam { queue, .. })) => {
+            (State::Fresh, Uplink::Pull(Pull { queue, .. }) | Uplink::Roam(Roam { queue })) => {
                 refuse_pull(posthouse, queue, Refusal::login_first(), out);
                 Flow::Close(LOGIN_FIRST)
             }
@@ -194,7 +177,7 @@ impl Connection {
                 seat.send(posthouse, &sent, out).await;
                 Flow::Continue
             }
-            (State::Ready(seat), Uplink::Logout(_)) => {
+            (State::Ready(seat), Uplink::Logout) => {
                 posthouse.close_session(&seat.caller, Ending::Polite);
                 self.state = State::Fresh;
                 send(out, Downlink::Logout { status: Status::OK });
@@ -233,7 +216,10 @@ impl Connection {
             | Unreadable::NotForServers(_)
             | Unreadable::Nothing => return Flow::Close(UNREADABLE),
         }
-        Flow::Continue
+        match self.state {
+            State::Fresh => Flow::Close(LOGIN_FIRST),
+            State::Ready(_) => Flow::Continue,
+        }
     }
 
     /// A login, also that of another user or device on a socket in use: the later one counts.
@@ -341,7 +327,6 @@ impl Connection {
             lines: Lines::default(),
             listed: false,
             own_reads: Vec::new(),
-            _counted: Counted::new(),
         }));
         Ok(())
     }
@@ -689,7 +674,9 @@ impl Seat {
     /// The whole conversation was read; in one that doesn't exist there is nothing to read.
     async fn mark_read(&mut self, posthouse: &Posthouse, target: &Target) -> Result<Done, Error> {
         if let Some(Address { id, .. }) = self.address(posthouse, target).await? {
-            self.own_reads.truncate(OWN_READS_MAX - 1);
+            if self.own_reads.len() >= OWN_READS_MAX {
+                self.own_reads.remove(0);
+            }
             self.own_reads.push(id);
             let device = Some(self.device.clone());
             let mark = MarkRead { conversation: id, until: None, id: None, device };
@@ -1006,7 +993,7 @@ fn label(uplink: &Uplink) -> &'static str {
         Uplink::Pull(_) => "msync/pull",
         Uplink::Roam(_) => "msync/roam",
         Uplink::Send(_) => "msync/send",
-        Uplink::Logout(_) => "msync/logout",
+        Uplink::Logout => "msync/logout",
     }
 }
 

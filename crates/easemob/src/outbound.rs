@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::content;
 use crate::inbound::{EVERYBODY, MENTIONS, RECALL_WORDS, SCHEMA, editor};
-use crate::wire::bodies::{self, Form};
+use crate::wire::bodies;
 use crate::wire::frame::wire_ms;
 use crate::wire::jid::{Jid, bare};
 use crate::wire::meta::{self, Delivery};
@@ -246,7 +246,7 @@ pub(crate) fn listed_meta(
         "from": full(&from),
         "to": full(&to),
         "timestamp": message.timestamp.0,
-        "payload": Value::Object(bodies::to_json(&body, Form::List)).to_string(),
+        "payload": Value::Object(bodies::to_json(&body)).to_string(),
     })
 }
 

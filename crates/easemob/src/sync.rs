@@ -117,6 +117,7 @@ impl Lines {
                 new.push(Listed { address: Some(pending.address), entries: entries(pending.entries) });
             }
         }
+        // A device that acknowledges nothing is told of the first ones again and again, and of no others.
         self.backlog = full && !new.is_empty();
         if waiting.notes > 0 && self.sent(Queue::Inbox).is_none() {
             self.put(Queue::Inbox, None);

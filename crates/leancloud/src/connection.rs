@@ -14,7 +14,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use posthouse_core::app::App;
 use posthouse_core::conversation::Found;
 use posthouse_core::event::{Event, Patch};
@@ -122,7 +122,6 @@ struct Session {
     device: DeviceId,
     tag: Option<Tag>,
     interests: Interests,
-    _counted: Counted,
 }
 
 /// A token that was refused for its age. JS tries again at once, without token, tag and device
@@ -130,22 +129,6 @@ struct Session {
 struct RefusedToken {
     claims: Claims,
     at: Timestamp,
-}
-
-/// Keeps the number of sessions right, whatever becomes of the session's owner.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        gauge!("posthouse_sessions").increment(1);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        gauge!("posthouse_sessions").decrement(1);
-    }
 }
 
 /// A session's way out. While the login is being answered events are collected, because what is
@@ -506,13 +489,7 @@ impl Connection {
         let id = caller.session;
         self.seat(
             &posthouse,
-            Session {
-                caller,
-                device: login.device,
-                tag: login.tag,
-                interests: login.interests,
-                _counted: Counted::new(),
-            },
+            Session { caller, device: login.device, tag: login.tag, interests: login.interests },
         );
         for event in events {
             self.push_event(id, &event, out);

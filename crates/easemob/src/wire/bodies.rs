@@ -101,26 +101,17 @@ impl Kind {
     }
 }
 
-/// For whom the JSON is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Form {
-    /// SDKs: conversation lists, pinned messages.
-    List,
-    /// Back ends: exports and webhooks, which also have `v2:customExts`.
-    Export,
-}
-
 // ---- to JSON ----------------------------------------------------------------------------------------
 
 /// The payload JSON of a message: `bodies`, `ext`, `from`, `to`, `type`, and `msgConfig`, `meta`,
 /// `stream` where it has them. Of several contents the first is shown, as SDKs do; a message without
 /// content shows as an empty text, because one bad payload makes the SDK's whole call fail.
 #[must_use]
-pub fn to_json(body: &MessageBody, form: Form) -> Map<String, Value> {
+pub fn to_json(body: &MessageBody) -> Map<String, Value> {
     let empty = Content::default();
     let content = body.contents.first().unwrap_or(&empty);
     let mut payload = Map::new();
-    payload.insert("bodies".to_owned(), json!([content_json(content, form)]));
+    payload.insert("bodies".to_owned(), json!([content_json(content)]));
     payload.insert("ext".to_owned(), Value::Object(attributes(&body.ext)));
     payload.insert("from".to_owned(), name(body.from.as_ref()).into());
     payload.insert("to".to_owned(), name(body.to.as_ref()).into());
@@ -162,7 +153,7 @@ fn name(jid: Option<&Jid>) -> &str {
     jid.and_then(|jid| jid.name.as_deref()).unwrap_or_default()
 }
 
-fn content_json(content: &Content, form: Form) -> Value {
+fn content_json(content: &Content) -> Value {
     let mut json = Map::new();
     let mut put = |key: &str, value: Value| drop(json.insert(key.to_owned(), value));
     let text = |text: &Option<String>| Value::from(text.as_deref().unwrap_or_default());
@@ -239,9 +230,6 @@ fn content_json(content: &Content, form: Form) -> Value {
                 Value::Object(Map::from_iter([(ext.key.clone().unwrap_or_default(), json_of(ext))]))
             });
             put("customExts", one_each.collect());
-            if form == Form::Export {
-                put("v2:customExts", Value::Object(attributes(exts)));
-            }
         }
         Some(Kind::Combine) => {
             put("type", "txt".into());
@@ -639,7 +627,7 @@ mod tests {
     }
 
     fn listed(content: Content) -> Value {
-        to_json(&of(content), Form::List)["bodies"].clone()
+        to_json(&of(content))["bodies"].clone()
     }
 
     fn some(text: &str) -> Option<String> {
@@ -669,7 +657,7 @@ mod tests {
             "to": "bob",
             "type": "chat",
         });
-        assert_eq!(Value::Object(to_json(&body, Form::List)), payload);
+        assert_eq!(Value::Object(to_json(&body)), payload);
         assert_eq!(key_values(payload["ext"].as_object().unwrap()), body.ext);
     }
 
@@ -752,7 +740,7 @@ mod tests {
     }
 
     #[test]
-    fn custom_attributes_are_a_list_and_in_exports_an_object_too() {
+    fn custom_attributes_are_a_list() {
         let custom = Content {
             r#type: Some(ContentType::Custom.into()),
             custom_event: some("gift"),
@@ -760,14 +748,7 @@ mod tests {
             ..Content::default()
         };
         let list = json!([{"name": "flower"}, {"size": "16"}]);
-        assert_eq!(
-            listed(custom.clone()),
-            json!([{"type": "custom", "customEvent": "gift", "customExts": list}])
-        );
-        assert_eq!(
-            to_json(&of(custom), Form::Export)["bodies"][0]["v2:customExts"],
-            json!({"name": "flower", "size": "16"})
-        );
+        assert_eq!(listed(custom), json!([{"type": "custom", "customEvent": "gift", "customExts": list}]));
     }
 
     #[test]
@@ -778,7 +759,7 @@ mod tests {
                 "type": "txt", "msg": "t",
             }])
         );
-        let bare = to_json(&MessageBody::default(), Form::List);
+        let bare = to_json(&MessageBody::default());
         assert_eq!(
             Value::Object(bare),
             json!({"bodies": [{"type": "txt", "msg": ""}], "ext": {}, "from": "", "to": "", "type": "chat"})
@@ -794,7 +775,7 @@ mod tests {
             ..of(Content { sub_type: Some(10), ..Content::default() })
         };
         body.r#type = Some(BodyType::Groupchat.into());
-        let payload = to_json(&body, Form::List);
+        let payload = to_json(&body);
         assert_eq!(payload["type"], "groupchat");
         assert_eq!(payload["meta"], json!({"edit_msg": {"count": 1}}));
         assert_eq!(payload["msgConfig"], json!({"allowGroupAck": true}));
@@ -802,7 +783,7 @@ mod tests {
         assert_eq!(payload["stream"]["stream_status"], "stream_start_completed");
         for nothing in ["", "[]", "null", "{"] {
             body.meta = some(nothing);
-            assert!(!to_json(&body, Form::List).contains_key("meta"), "{nothing}");
+            assert!(!to_json(&body).contains_key("meta"), "{nothing}");
         }
     }
 
@@ -881,7 +862,7 @@ mod tests {
             ("custom", json!({"customEvent": "e", "customExts": [{"a": "1"}, {"b": "2"}]})),
         ] {
             let message = posted(json!({"type": kind, "body": body, "ext": {"k": null}})).unwrap();
-            let payload = to_json(&message, Form::List);
+            let payload = to_json(&message);
             let mut shown = payload["bodies"][0].clone();
             assert_eq!(shown["type"], kind);
             shown.as_object_mut().unwrap().remove("type");
@@ -996,7 +977,7 @@ mod tests {
         #[test]
         fn any_body_shows(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             if let Ok(body) = MessageBody::decode(bytes.as_slice()) {
-                let payload = to_json(&body, Form::Export);
+                let payload = to_json(&body);
                 prop_assert!(payload["bodies"][0].is_object() && payload["ext"].is_object());
             }
         }
@@ -1009,12 +990,12 @@ mod tests {
                 body.insert(field.to_owned(), value.clone());
                 let request = json!({"type": kind, "body": body, "ext": value});
                 if let Ok(message) = from_rest(&object(request), 4_000) {
-                    let shown = to_json(&message, Form::List);
+                    let shown = to_json(&message);
                     let mut again = shown["bodies"][0].clone();
                     // An event that was not given shows as an empty one, which can't be posted.
                     again.as_object_mut().unwrap().retain(|key, value| key != "customEvent" || value != "");
                     let again = json!({"type": kind, "body": again, "ext": shown["ext"]});
-                    let again = to_json(&from_rest(&object(again), 40_000).unwrap(), Form::List);
+                    let again = to_json(&from_rest(&object(again), 40_000).unwrap());
                     prop_assert_eq!(again, shown);
                 }
             }

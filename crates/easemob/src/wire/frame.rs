@@ -38,7 +38,7 @@ pub enum Uplink {
     /// A message, receipt, recall, edit; a join or leave; statistics.
     Send(Box<SentMeta>),
     /// The end of the session.
-    Logout(Logout),
+    Logout,
 }
 
 /// A login (client 3.2).
@@ -94,23 +94,6 @@ pub struct Pull {
 pub struct Roam {
     /// Of what.
     pub queue: Jid,
-    /// Where to go on; 0 for none.
-    pub key: u64,
-    /// `lastFullRoamKey`; 0 for none.
-    pub last_full_key: u64,
-    /// Oldest first.
-    pub is_positive: bool,
-    /// How many; 0 when not said.
-    pub limit: u32,
-}
-
-/// A logout (client 3.9).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Logout {
-    /// Whose session.
-    pub guid: Jid,
-    /// Why: `inner:logout`, `inner:token expired`.
-    pub reason: String,
 }
 
 /// A message that holds no request.
@@ -168,10 +151,7 @@ pub fn decode(message: Bytes) -> Result<Uplink, Unreadable> {
             let provision = Provision::decode(payload).map_err(unreadable)?;
             Ok(Uplink::Provision(Box::new(Login { guid, auth: envelope.auth, provision })))
         }
-        Command::Logout => {
-            let logout = proto::Logout::decode(payload).map_err(unreadable)?;
-            Ok(Uplink::Logout(Logout { guid, reason: logout.reason.unwrap_or_default() }))
-        }
+        Command::Logout => proto::Logout::decode(payload).map_err(unreadable).map(|_| Uplink::Logout),
     }
 }
 
@@ -187,14 +167,7 @@ fn sync(sync: CommSyncUl) -> Result<Uplink, Unreadable> {
     let queue = Jid::from(sync.queue.ok_or(Unreadable::Nothing)?);
     let key = sync.key.unwrap_or_default();
     if sync.is_roam.unwrap_or_default() {
-        let config = sync.roam_config.unwrap_or_default();
-        return Ok(Uplink::Roam(Roam {
-            queue,
-            key,
-            last_full_key: sync.last_full_roam_key.unwrap_or_default(),
-            is_positive: config.is_positive.unwrap_or_default(),
-            limit: config.pull_number.unwrap_or_default(),
-        }));
+        return Ok(Uplink::Roam(Roam { queue }));
     }
     Ok(Uplink::Pull(Pull { queue, key }))
 }
@@ -495,8 +468,7 @@ mod tests {
         let muc = proto::MucBody::decode(join.payload.clone()).unwrap();
         assert_eq!(Jid::from(muc.muc_id.unwrap()), Jid::conference("acme#demo", "2001"));
         assert_eq!((muc.ext.as_deref(), muc.leave_other_rooms), (Some("hello"), Some(true)));
-        let Uplink::Logout(logout) = read(recorded::LOGOUT) else { panic!() };
-        assert_eq!((logout.guid.name.as_str(), logout.reason.as_str()), ("alice", "inner:logout"));
+        assert_eq!(read(recorded::LOGOUT), Uplink::Logout);
     }
 
     #[test]
@@ -537,7 +509,7 @@ mod tests {
             payload: Some(sync.encode_to_vec().into()),
             ..MSync::default()
         };
-        let expected = Roam { queue: bob(), key: 5, last_full_key: 0, is_positive: true, limit: 50 };
+        let expected = Roam { queue: bob() };
         assert_eq!(decode(envelope.encode_to_vec().into()), Ok(Uplink::Roam(expected)));
     }
 
