@@ -179,7 +179,7 @@ choice! {
 }
 
 settings! {
-    /// Largest message, in bytes of content and push data together. The hosted cloud allows 5 KB.
+    /// Largest message, in bytes of content and push data together. The hosted cloud allows 5 KB. A frame larger than the server's `frame_bytes_max` ends the connection first.
     message_bytes_max: u32 = 5 * 1024, 1 => 1024 * 1024;
     /// Most members of an ordinary conversation.
     members_max: u32 = 500, 2 => 10_000;

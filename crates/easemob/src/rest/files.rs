@@ -202,7 +202,16 @@ fn disposition(blob: &Blob) -> String {
         || blob.media_type.starts_with("audio/")
         || blob.media_type.starts_with("video/");
     let how = if shown { "inline" } else { "attachment" };
-    let name = blob.name.rsplit(['/', '\\']).next().unwrap_or_default();
+    // Marks of writing direction can make `exe.png` of a name that ends otherwise.
+    let turns = |char: &char| matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let name: String = blob
+        .name
+        .rsplit(['/', '\\'])
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .filter(|char| !turns(char))
+        .collect();
     if name.is_empty() {
         return how.to_owned();
     }
@@ -298,5 +307,9 @@ mod tests {
             "attachment; filename=\"a_b___c__.txt\"; filename*=UTF-8''a%22b%3B%0D%0Ac%25%E6%B1%A4.txt"
         );
         assert_eq!(disposition(&blob("", "text/plain")), "attachment");
+        assert_eq!(
+            disposition(&blob("a\u{202e}gnp.exe", "text/plain")),
+            "attachment; filename=\"agnp.exe\"; filename*=UTF-8''agnp.exe"
+        );
     }
 }
