@@ -11,14 +11,13 @@
 //! | up to 8 days | 8 days | 2 |
 //! | up to 32 days | 32 days | 2 |
 
-use crate::time::Timestamp;
+use crate::time::{DAY_MS, Timestamp};
 
 /// One expiry window. 22 bits: 2 for the width, 20 for the window's number since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Bucket(u32);
 
 const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
 const WIDTHS_MS: [i64; 4] = [HOUR_MS, DAY_MS, 8 * DAY_MS, 32 * DAY_MS];
 const NUMBER_BITS: u32 = 20;
 const NUMBER_MASK: u32 = (1 << NUMBER_BITS) - 1;

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// A day of 24 hours, in milliseconds.
+pub const DAY_MS: i64 = 86_400_000;
+
 /// Unix time in milliseconds, UTC.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Timestamp(pub i64);

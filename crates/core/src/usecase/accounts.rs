@@ -9,7 +9,7 @@ use crate::id::{ClientId, DeviceId};
 use crate::port::store::AccountRemoved;
 use crate::session::Caller;
 
-use super::{Posthouse, note_to};
+use super::{Posthouse, to_clients};
 
 /// Groups looked at in one go when an account is removed.
 const GROUPS_AT_ONCE: usize = 100;
@@ -78,9 +78,7 @@ impl Posthouse {
                 &app.id,
                 client,
                 Box::new(move |removed: &AccountRemoved| {
-                    for contact in &removed.told {
-                        router.deliver(&note_to(&id, contact.clone(), Event::Noted));
-                    }
+                    router.deliver(&to_clients(&id, &removed.told, Event::Noted));
                 }),
             )
             .await?;

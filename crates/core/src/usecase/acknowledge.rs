@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::receipt::{Acknowledge, Acknowledged};
 use crate::session::Caller;
 
-use super::{Posthouse, note_to};
+use super::{Posthouse, to_clients};
 
 impl Posthouse {
     /// Acknowledges one message. Its sender hears of it now or finds a note; the caller's unread number
@@ -20,7 +20,7 @@ impl Posthouse {
                 Box::new(move |acknowledged: &Acknowledged| {
                     if let Some(sender) = &acknowledged.sender {
                         let event = Event::Receipt(acknowledged.receipt.clone());
-                        router.deliver(&note_to(&app, sender.clone(), event));
+                        router.deliver(&to_clients(&app, std::slice::from_ref(sender), event));
                     }
                 }),
             )

@@ -1,15 +1,14 @@
 //! A device asks what waits for it, reads it in order, and says how far it has got.
 
-use crate::conversation::Address;
+use crate::conversation::{Address, Kind};
 use crate::error::{Error, Result};
-use crate::id::{ClientId, ConversationId, DeviceId, Seq};
+use crate::id::{ConversationId, DeviceId, Seq};
 use crate::listing::{Note, Queue, Stretch, Waiting};
 use crate::message::Target;
 use crate::session::Caller;
+use crate::time::DAY_MS;
 
 use super::Posthouse;
-
-const DAY_MS: i64 = 86_400_000;
 
 impl Posthouse {
     /// Gets ready for a device that logs in: one seen for the first time begins with what is at most as
@@ -60,21 +59,16 @@ impl Posthouse {
     /// Says nothing of whether the caller is in it. Temporary conversations and ones that don't exist
     /// are `ConversationNotFound`.
     pub async fn address(&self, caller: &Caller, target: &Target) -> Result<Option<Address>> {
-        let found = match target {
-            Target::Client(peer) => self.find_direct(caller, peer).await?.map(|id| (id, Some(peer))),
-            Target::Conversation(id) if id.is_temporary() => return Err(Error::ConversationNotFound),
-            Target::Conversation(id) => Some((*id, None)),
-        };
-        let Some((id, peer)) = found else { return Ok(None) };
-        if let Some(peer) = peer {
-            let kind = crate::conversation::Kind::Direct;
-            return Ok(Some(Address { id, kind, peer: Some(peer.clone()) }));
+        match target {
+            Target::Client(peer) => {
+                let found = self.store.find_direct(&caller.app.id, &caller.client, peer).await?;
+                Ok(found.map(|id| Address { id, kind: Kind::Direct, peer: Some(peer.clone()) }))
+            }
+            Target::Conversation(id) if id.is_temporary() => Err(Error::ConversationNotFound),
+            Target::Conversation(id) => {
+                let conversation = self.store.conversation(&caller.app.id, *id).await?;
+                Ok(Some(conversation.address_for(&caller.client)))
+            }
         }
-        let conversation = self.store.conversation(&caller.app.id, id).await?;
-        Ok(Some(conversation.address_for(&caller.client)))
-    }
-
-    async fn find_direct(&self, caller: &Caller, peer: &ClientId) -> Result<Option<ConversationId>> {
-        self.store.find_direct(&caller.app.id, &caller.client, peer).await
     }
 }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::id::ClientId;
 
-use super::{Posthouse, note_to};
+use super::{Posthouse, to_clients};
 
 impl Posthouse {
     /// The client's contacts by name, after one of them.
@@ -36,9 +36,7 @@ impl Posthouse {
                 peer,
                 change,
                 Box::new(move |told: &Vec<ClientId>| {
-                    for client in told {
-                        router.deliver(&note_to(&id, client.clone(), Event::Noted));
-                    }
+                    router.deliver(&to_clients(&id, told, Event::Noted));
                 }),
             )
             .await?;

@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::id::{ConversationId, DeviceId};
 use crate::session::Caller;
 
-use super::{Posthouse, note_to};
+use super::{Posthouse, to_clients};
 
 impl Posthouse {
     /// Takes the conversation off lists until something new is said in it, and its messages away if
@@ -37,9 +37,7 @@ impl Posthouse {
                 &caller.app.id,
                 delete,
                 Box::new(move |deleted: &ConversationDeleted| {
-                    for client in &deleted.told {
-                        router.deliver(&note_to(&app, client.clone(), Event::Noted));
-                    }
+                    router.deliver(&to_clients(&app, &deleted.told, Event::Noted));
                 }),
             )
             .await?;

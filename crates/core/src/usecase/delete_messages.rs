@@ -7,7 +7,7 @@ use crate::listing::Removal;
 use crate::port::store::AfterCommit;
 use crate::session::Caller;
 
-use super::{Posthouse, note_to};
+use super::{Posthouse, to_clients};
 
 impl Posthouse {
     /// Removes messages of one conversation for the caller, on all its devices, which hear of it if `tell`
@@ -35,7 +35,7 @@ impl Posthouse {
     /// Tells the caller's devices that a note waits; the device that caused it skips it.
     pub(super) fn tell_own_devices<T>(&self, caller: &Caller) -> AfterCommit<T> {
         let router = self.router.clone();
-        let noted = note_to(&caller.app.id, caller.client.clone(), Event::Noted);
+        let noted = to_clients(&caller.app.id, std::slice::from_ref(&caller.client), Event::Noted);
         let noted = Delivery { except: Some(caller.session), ..noted };
         Box::new(move |_| router.deliver(&noted))
     }

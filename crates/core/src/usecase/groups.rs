@@ -9,7 +9,7 @@ use crate::event::{Event, MemberEvent};
 use crate::id::{ClientId, ConversationId};
 use crate::session::Caller;
 
-use super::{Posthouse, delivery, note_to};
+use super::{Posthouse, delivery, to_clients};
 
 impl Posthouse {
     /// A group with its members, whoever asks; gateways decide who may see what. Everything that is
@@ -50,9 +50,7 @@ impl Posthouse {
                 authority,
                 change,
                 Box::new(move |changed: &RoleChanged| {
-                    for client in &changed.told {
-                        router.deliver(&note_to(&app, client.clone(), Event::Noted));
-                    }
+                    router.deliver(&to_clients(&app, &changed.told, Event::Noted));
                 }),
             )
             .await

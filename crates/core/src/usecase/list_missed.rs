@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::event::Missed;
 use crate::id::ClientId;
-use crate::time::Timestamp;
+use crate::time::{DAY_MS, Timestamp};
 
 use super::Posthouse;
 
@@ -12,8 +12,6 @@ use super::Posthouse;
 const INVITATIONS_PAGE: usize = 500;
 /// Changes told in one answer; with more than that a client does better to forget its caches.
 const CHANGES_MAX: usize = 1_000;
-
-const DAY_MS: i64 = 86_400_000;
 
 impl Posthouse {
     /// Invitations to and removals from conversations after `since`, oldest first, and whether

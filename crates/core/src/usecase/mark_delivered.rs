@@ -1,13 +1,11 @@
 //! A member's device has received up to somewhere.
 
-use std::sync::Arc;
-
 use crate::error::Result;
-use crate::event::{Audience, Delivery, Event};
+use crate::event::Event;
 use crate::receipt::MarkDelivered;
 use crate::session::Caller;
 
-use super::Posthouse;
+use super::{Posthouse, to_clients};
 
 impl Posthouse {
     /// Moves the caller's delivery mark; senders who asked for receipts hear of it.
@@ -20,12 +18,8 @@ impl Posthouse {
                 mark,
                 Box::new(move |receipts| {
                     for (sender, receipt) in receipts {
-                        router.deliver(&Delivery {
-                            app: app.clone(),
-                            audience: Audience::Clients(Arc::new([sender.clone()])),
-                            except: None,
-                            event: Arc::new(Event::Receipt(receipt.clone())),
-                        });
+                        let event = Event::Receipt(receipt.clone());
+                        router.deliver(&to_clients(&app, std::slice::from_ref(sender), event));
                     }
                 }),
             )

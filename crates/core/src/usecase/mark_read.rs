@@ -1,14 +1,12 @@
 //! A member has read up to somewhere.
 
-use std::sync::Arc;
-
 use crate::error::Result;
-use crate::event::{Audience, Delivery, Event};
+use crate::event::Event;
 use crate::id::ConversationId;
 use crate::receipt::{MarkRead, MemberMarks};
 use crate::session::Caller;
 
-use super::Posthouse;
+use super::{Posthouse, to_clients};
 
 impl Posthouse {
     /// Moves the caller's read mark. All their sessions, this one included, hear what is unread
@@ -23,17 +21,10 @@ impl Posthouse {
                 mark,
                 Box::new(move |marked| {
                     let event = Event::UnreadChanged { unread: marked.unread.clone(), at };
-                    let deliver = |client, event| {
-                        router.deliver(&Delivery {
-                            app: app.clone(),
-                            audience: Audience::Clients(Arc::new([client])),
-                            except: None,
-                            event: Arc::new(event),
-                        });
-                    };
-                    deliver(reader, event);
+                    router.deliver(&to_clients(&app, &[reader], event));
                     for (sender, receipt) in &marked.receipts {
-                        deliver(sender.clone(), Event::Receipt(receipt.clone()));
+                        let event = Event::Receipt(receipt.clone());
+                        router.deliver(&to_clients(&app, std::slice::from_ref(sender), event));
                     }
                 }),
             )

@@ -191,14 +191,10 @@ pub struct Stamp {
     pub timestamp: Timestamp,
 }
 
-/// Addresses an event to every session of one client.
-fn note_to(app: &AppId, client: ClientId, event: Event) -> Delivery {
-    Delivery {
-        app: app.clone(),
-        audience: Audience::Clients(Arc::new([client])),
-        except: None,
-        event: Arc::new(event),
-    }
+/// Addresses an event to every session of these clients.
+fn to_clients(app: &AppId, clients: &[ClientId], event: Event) -> Delivery {
+    let audience = Audience::Clients(clients.into());
+    Delivery { app: app.clone(), audience, except: None, event: Arc::new(event) }
 }
 
 /// Addresses an event to stored members, or to who is in the room.

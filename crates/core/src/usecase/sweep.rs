@@ -4,11 +4,12 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::message::Message;
 use crate::router::Departure;
+use crate::time::DAY_MS;
 
 use super::{Posthouse, delivery};
 
 /// How long a device may stay away and still go on where it was: a year.
-const DEVICE_MS: i64 = 365 * 86_400_000;
+const DEVICE_MS: i64 = 365 * DAY_MS;
 
 impl Posthouse {
     /// Sends the wills of those whose grace time is over and lets subscriptions run out. Calling it

@@ -7,6 +7,7 @@ use posthouse_core::conversation::{Address, Kind};
 use posthouse_core::listing::{ListChange, ListPage, ListQuery, Listed, MARKS};
 use posthouse_core::message::{Body, Target};
 use posthouse_core::session::Caller;
+use posthouse_core::time::DAY_MS;
 use serde_json::{Map, Value, json};
 
 use super::call::{Call, Reply, Verb, flag, shown, text};
@@ -20,7 +21,6 @@ const MARKED_PAGE_DEFAULT: usize = 10;
 const PAGE_MAX: usize = 50;
 /// Conversations marked in one call.
 const MARKED_MAX: usize = 20;
-const DAY_MS: i64 = 86_400_000;
 
 /// Calls below `/users/{user}/user_channels` and `/users/{user}/user_channel`.
 pub(super) async fn lists(call: &Call, user: &str, list: &str, path: &[&str]) -> Result<Reply, Fault> {

@@ -9,9 +9,8 @@ use posthouse::peer::easemob::{Device, Identity, Rest, text_of};
 use posthouse_easemob::wire::proto::{Jid, Meta};
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
-use super::{Victim, create_app, draw, setting};
+use super::{Victim, create_app, kill_while_they_talk, kills};
 
 /// A user with one device that writes numbered messages to one chat, and reads what others write.
 struct Seat {
@@ -123,35 +122,15 @@ impl Seat {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acked_over_msync_is_lost_when_the_server_is_killed() {
-    let (kills, mut chance) = (setting("POSTHOUSE_KILLS", 20), setting("POSTHOUSE_SEED", 1));
     let data = tempfile::tempdir().unwrap();
     let app = create_app(data.path());
-    let mut victim = Victim::start(data.path());
+    let victim = Victim::start(data.path());
     let http = |victim: &Victim| format!("http://{}", victim.address);
     let app_key = app["easemob_appkey"].as_str().unwrap();
-    let mut seats = take_seats(&http(&victim), &app).await;
+    let seats = take_seats(&http(&victim), &app).await;
 
-    for _ in 0..kills {
-        let moment = 1 + draw(&mut chance, 600);
-        let (acks, mut acked) = mpsc::channel(64);
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut talking = JoinSet::new();
-        for seat in seats.drain(..) {
-            talking.spawn(seat.talk(http(&victim), acks.clone(), stop.clone()));
-        }
-        drop(acks);
-        for _ in 0..moment {
-            acked.recv().await.expect("the clients go on until the server is killed");
-        }
-        victim.kill();
-        stop.store(true, Ordering::Relaxed);
-        acked.close();
-        while acked.recv().await.is_some() {}
-        while let Some(seat) = talking.join_next().await {
-            seats.push(seat.unwrap());
-        }
-        victim = Victim::start(data.path());
-    }
+    let talk = |seat: Seat, victim: &Victim, acks, stop| seat.talk(http(victim), acks, stop);
+    let (victim, mut seats) = kill_while_they_talk(data.path(), victim, seats, 600, talk).await;
 
     let rest = Rest::new(&http(&victim), app_key);
     for seat in &mut seats {
@@ -163,7 +142,8 @@ async fn nothing_acked_over_msync_is_lost_when_the_server_is_killed() {
     let total: usize = seats.iter().map(|seat| seat.acked.len()).sum();
     let retried: u32 = seats.iter().map(|seat| seat.retries).sum();
     println!(
-        "{kills} kills, {total} acked messages over MSYNC, {retried} sends cut off, none lost or doubled"
+        "{} kills, {total} acked messages over MSYNC, {retried} sends cut off, none lost or doubled",
+        kills()
     );
 }
 

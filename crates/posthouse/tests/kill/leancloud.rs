@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use posthouse::peer::{BINARY, Open, Outgoing, Peer};
 use posthouse_leancloud::wire::proto::{CommandType, LogItem, LogsCommand};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
-use super::{Victim, create_app, draw, setting};
+use super::{Victim, create_app, kill_while_they_talk, kills};
 
 /// A client that sends numbered messages to one conversation, one after the other.
 struct Seat {
@@ -66,35 +65,14 @@ impl Seat {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acked_is_lost_when_the_server_is_killed() {
-    let (kills, mut chance) = (setting("POSTHOUSE_KILLS", 20), setting("POSTHOUSE_SEED", 1));
     let data = tempfile::tempdir().unwrap();
     let app = create_app(data.path())["leancloud_id"].as_str().unwrap().to_owned();
-    let mut victim = Victim::start(data.path());
+    let victim = Victim::start(data.path());
     let url = |victim: &Victim| format!("ws://{}/", victim.address);
-    let mut seats = take_seats(&url(&victim), &app).await;
+    let seats = take_seats(&url(&victim), &app).await;
 
-    for _ in 0..kills {
-        // The moment is a number of acks, so that the test doesn't depend on how fast the machine is.
-        let moment = 1 + draw(&mut chance, 900);
-        let (acks, mut acked) = mpsc::channel(64);
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut talking = JoinSet::new();
-        for seat in seats.drain(..) {
-            talking.spawn(seat.talk(url(&victim), app.clone(), acks.clone(), stop.clone()));
-        }
-        drop(acks);
-        for _ in 0..moment {
-            acked.recv().await.expect("the clients go on until the server is killed");
-        }
-        victim.kill();
-        stop.store(true, Ordering::Relaxed);
-        acked.close();
-        while acked.recv().await.is_some() {}
-        while let Some(seat) = talking.join_next().await {
-            seats.push(seat.unwrap());
-        }
-        victim = Victim::start(data.path());
-    }
+    let talk = |seat: Seat, victim: &Victim, acks, stop| seat.talk(url(victim), app.clone(), acks, stop);
+    let (victim, seats) = kill_while_they_talk(data.path(), victim, seats, 900, talk).await;
 
     let histories = check_history(&url(&victim), &app, &seats).await;
     check_unread(&url(&victim), &app, &seats, &histories).await;
@@ -105,7 +83,8 @@ async fn nothing_acked_is_lost_when_the_server_is_killed() {
     let total: usize = seats.iter().map(|seat| seat.acked.len()).sum();
     let retried: u32 = seats.iter().map(|seat| seat.retries).sum();
     println!(
-        "{kills} kills, {total} acked messages, {retried} sends cut off, none lost, doubled or out of order"
+        "{} kills, {total} acked messages, {retried} sends cut off, none lost, doubled or out of order",
+        kills()
     );
 }
 

@@ -9,6 +9,11 @@ mod leancloud;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// The program to kill: `POSTHOUSE_BIN`, or the one that cargo built for this test.
 fn program() -> String {
@@ -84,4 +89,48 @@ fn draw(state: &mut u64, below: u64) -> u64 {
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// How often the server is killed.
+fn kills() -> u64 {
+    setting("POSTHOUSE_KILLS", 20)
+}
+
+/// Lets all seats talk and kills the server in between, again and again, each time after 1 to `acks_max`
+/// acks. Gives the server that came up last and the seats.
+async fn kill_while_they_talk<S, F>(
+    data: &Path,
+    mut victim: Victim,
+    mut seats: Vec<S>,
+    acks_max: u64,
+    talk: impl Fn(S, &Victim, mpsc::Sender<()>, Arc<AtomicBool>) -> F,
+) -> (Victim, Vec<S>)
+where
+    S: Send + 'static,
+    F: Future<Output = S> + Send + 'static,
+{
+    let mut chance = setting("POSTHOUSE_SEED", 1);
+    for _ in 0..kills() {
+        // The moment is a number of acks, so that the test doesn't depend on how fast the machine is.
+        let moment = 1 + draw(&mut chance, acks_max);
+        let (acks, mut acked) = mpsc::channel(64);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut talking = JoinSet::new();
+        for seat in seats.drain(..) {
+            talking.spawn(talk(seat, &victim, acks.clone(), stop.clone()));
+        }
+        drop(acks);
+        for _ in 0..moment {
+            acked.recv().await.expect("the clients go on until the server is killed");
+        }
+        victim.kill();
+        stop.store(true, Ordering::Relaxed);
+        acked.close();
+        while acked.recv().await.is_some() {}
+        while let Some(seat) = talking.join_next().await {
+            seats.push(seat.unwrap());
+        }
+        victim = Victim::start(data);
+    }
+    (victim, seats)
 }
