@@ -151,7 +151,7 @@ pub(super) fn remove_everything(
 /// Takes what was said until now in any conversation, and all lines of its list, away from one client.
 pub(super) fn clear_everything(tx: &Tx<'_>, app: i64, client: &ClientId) -> Work<()> {
     // As `end_of_history` has it, for all conversations at once in which something was said since the
-    // last time.
+    // last time. What only waits for devices moves `said_at` and no last message.
     tx.db
         .prepare_cached(
             "UPDATE member SET cleared_at = e.at, cleared_id = e.id, hidden_at = e.at, hidden_id = e.id, \
@@ -161,6 +161,7 @@ pub(super) fn clear_everything(tx: &Tx<'_>, app: i64, client: &ClientId) -> Work
              max(?3, coalesce(h.last_message, 0), coalesce(h.cleared_id, 0)) AS id, \
              coalesce(h.last_message_seq, 0) AS seq, h.total FROM member x CROSS JOIN head h ON h.conversation = x.conversation \
              WHERE x.app = ?1 AND x.client = ?2 AND (x.cleared_at IS NULL OR x.hidden_at IS NULL \
+             OR h.said_at > x.cleared_at \
              OR (coalesce(h.last_message_at, 0), coalesce(h.last_message, 0)) > (x.cleared_at, x.cleared_id))) AS e \
              WHERE member.conversation = e.conversation AND member.client = ?2",
         )?
