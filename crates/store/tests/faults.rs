@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use posthouse_core::error::{Error, StoreFault};
 use posthouse_core::id::ConversationId;
-use posthouse_core::message::{Direction, Message};
+use posthouse_core::message::{Direction, Mentions, Message};
 use posthouse_core::port::store::{
     Appended, Apps as _, Conversations as _, NewMessage, Store, Timeline as _, Upkeep as _,
 };
@@ -247,23 +247,12 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
 async fn what_was_acknowledged_survives_a_crash() {
     let (dir, clock, group, temporary) = filled().await;
     let store = open(dir.path(), &clock);
-    let copy = TempDir::new().unwrap();
     let mut wanted = Vec::new();
     for id in [group, temporary] {
         join_all((0..100).map(|number| say(&store, id, number.to_string()))).await;
         wanted.push(everything(&store, id).await);
     }
-    // The files as a killed process leaves them: logs not yet brought home, nothing closed.
-    fs::create_dir(copy.path().join("expiring")).unwrap();
-    for folder in ["", "expiring"] {
-        for entry in fs::read_dir(dir.path().join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            // What is shared memory dies with its processes.
-            if path.is_file() && !path.to_string_lossy().ends_with("-shm") {
-                fs::copy(&path, copy.path().join(folder).join(path.file_name().unwrap())).unwrap();
-            }
-        }
-    }
+    let copy = copy_as_killed(dir.path());
     let crashed = open(copy.path(), &clock);
     for (id, wanted) in [group, temporary].into_iter().zip(wanted) {
         assert_eq!(everything(&crashed, id).await, wanted);
@@ -273,6 +262,92 @@ async fn what_was_acknowledged_survives_a_crash() {
     // The other one is dropped without being closed, too.
     drop(store);
     assert_eq!(everything(&open(dir.path(), &clock), group).await.len(), 300);
+}
+
+/// What was said in a conversation, every way there is to ask for it.
+async fn asked_every_way(store: &dyn Store, id: ConversationId) -> Vec<String> {
+    let mut told = Vec::new();
+    let tenant = app_id("app");
+    for direction in [Direction::Backward, Direction::Forward] {
+        let query = posthouse_core::message::HistoryQuery { limit: 100_000, ..history(id, direction) };
+        let found = store.read_history(&tenant, &client("jerry"), query).await.unwrap();
+        told.push(format!("{found:?}"));
+    }
+    let after = posthouse_core::id::Seq(3);
+    told.push(format!(
+        "{:?}",
+        store.read_timeline(&tenant, &client("jerry"), id, after, 100_000).await.unwrap()
+    ));
+    for name in ["tom", "jerry"] {
+        told.push(format!("{:?}", store.list_unread(&tenant, &client(name), None, 100).await.unwrap()));
+    }
+    told.push(format!("{:?}", store.conversation(&tenant, id).await.unwrap()));
+    told
+}
+
+#[tokio::test]
+async fn the_index_is_complete_after_a_crash_whatever_was_late() {
+    for tail_max in [0, 1, 7, 1_000] {
+        let (dir, clock, group, temporary) = filled().await;
+        let mut options = options(Arc::clone(&clock));
+        options.tail_max = tail_max;
+        let store = SqliteStore::open(dir.path(), options.clone()).unwrap();
+        let tenant = app_id("app");
+        let mut sent = Vec::new();
+        for number in 0..60_u64 {
+            let id = [group, temporary][usize::from(number % 3 == 0)];
+            let name = ["tom", "jerry"][usize::from(number % 4 == 0)];
+            let new = NewMessage {
+                token: posthouse_core::id::ClientToken::parse(&format!("t{number}")).ok(),
+                mentions: Mentions { all: number % 9 == 0, clients: Vec::new() },
+                shown: number % 7 != 0,
+                counted: number % 7 != 0 && number % 5 != 0,
+                ..message(id, name, &number.to_string())
+            };
+            clock.advance_ms(i64::try_from(number % 3).unwrap() - 1);
+            let appended = store.append_message(&tenant, new.clone(), nothing()).await.unwrap();
+            sent.push((new, appended.message));
+            if number == 30 {
+                // Only one of both conversations is brought into the index in between.
+                let mark = posthouse_core::receipt::MarkRead {
+                    conversation: group,
+                    until: None,
+                    id: None,
+                    device: None,
+                };
+                store.mark_read(&tenant, &client("jerry"), mark, nothing()).await.unwrap();
+            }
+        }
+        let copy = copy_as_killed(dir.path());
+        assert_eq!(posthouse_store::audit(copy.path()).unwrap(), Vec::<String>::new(), "tail of {tail_max}");
+        let crashed = SqliteStore::open(copy.path(), options).unwrap();
+        for (new, message) in sent {
+            let again = crashed.append_message(&tenant, new, nothing()).await.unwrap();
+            assert_eq!((again.duplicate, again.message), (true, message));
+        }
+        for id in [group, temporary] {
+            assert_eq!(asked_every_way(&crashed, id).await, asked_every_way(&store, id).await);
+        }
+        assert_eq!(crashed.audit().await.unwrap(), Vec::<String>::new());
+        drop(crashed);
+        assert_eq!(posthouse_store::audit(copy.path()).unwrap(), Vec::<String>::new());
+    }
+}
+
+/// The files as a killed process leaves them: logs not yet brought home, nothing closed.
+fn copy_as_killed(dir: &Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    fs::create_dir(copy.path().join("expiring")).unwrap();
+    for folder in ["", "expiring"] {
+        for entry in fs::read_dir(dir.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            // What is shared memory dies with its processes.
+            if path.is_file() && !path.to_string_lossy().ends_with("-shm") {
+                fs::copy(&path, copy.path().join(folder).join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+    copy
 }
 
 #[tokio::test]

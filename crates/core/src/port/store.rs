@@ -18,6 +18,8 @@
 //!
 //! **Tenants.** Every method outside [`Apps`] takes the app first and finds nothing of another app.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::account::{Account, AccountChange, Contact, ContactChange, NewAccount};
@@ -355,7 +357,7 @@ pub struct Appended {
     /// The conversation's kind.
     pub kind: crate::conversation::Kind,
     /// Members at the moment of the append. Empty in rooms.
-    pub members: Vec<ClientId>,
+    pub members: Arc<[ClientId]>,
     /// The direct conversation that was made for it.
     pub created: Option<Conversation>,
     /// Whether (conversation, sender, token) was there before. Then nothing was written and the

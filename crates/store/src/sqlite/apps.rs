@@ -11,12 +11,11 @@ use posthouse_core::id::AppId;
 use posthouse_core::port::store::Apps;
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
-use tokio::sync::oneshot;
 
 use super::open::{OpenError, Role, check_library, make_dir};
 use super::rows::{Work, uint, unreadable};
 use super::shards::FileKey;
-use super::writer::{Outcome, Request, Tx, Write};
+use super::writer::{Outcome, Tx};
 use super::{SqliteStore, open_main};
 
 #[async_trait]
@@ -43,18 +42,7 @@ impl SqliteStore {
     where
         F: FnOnce(&mut Tx<'_>) -> Work<bool> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let job = Write {
-            file: FileKey::Main,
-            makes_bucket: false,
-            reads_siblings: false,
-            work: Some(move |tx: &mut Tx<'_>| work(tx).map(Outcome::Unchanged)),
-            after: None,
-            outcome: None,
-            reply,
-        };
-        self.submit(Request::Write(Box::new(job)))?;
-        answer.await.unwrap_or(Err(Error::Store(posthouse_core::error::StoreFault::Closing)))
+        self.write_main(move |tx| work(tx).map(Outcome::Unchanged)).await
     }
 }
 

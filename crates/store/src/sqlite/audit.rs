@@ -2,7 +2,7 @@
 //!
 //! For tests, for the test that kills the server, and for operators who doubt. It only reads.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use posthouse_core::error::Result;
@@ -10,8 +10,11 @@ use rusqlite::Connection;
 
 use super::SqliteStore;
 use super::open::{OpenError, open_for_reading};
-use super::rows::{KIND_RECALLED, NOWHERE, Spot, Work, clients_of, spot_of};
+use super::rows::{
+    KIND_RECALLED, NOWHERE, Spot, Work, clients_of, conversation_key, int, message_key, spot_of,
+};
 use super::shards::{FileKey, Shards, main_path};
+use super::tail::{Entry, unindexed};
 
 /// Compares every counter of the data directory `dir` with what a plain scan finds. Returns a line for
 /// each difference; an empty list is a good store. A server may be running.
@@ -32,8 +35,10 @@ pub fn audit(dir: &Path) -> std::result::Result<Vec<String>, OpenError> {
 }
 
 impl SqliteStore {
-    /// As [`audit`], of this open store: of everything that is committed.
+    /// As [`audit`], of this open store: of everything that is committed. Everything is in the index after
+    /// it.
     pub async fn audit(&self) -> Result<Vec<String>> {
+        self.index_all().await?;
         self.read(|reader| -> Work<Vec<String>> {
             let mut differences = Vec::new();
             for db in &reader.snapshots()? {
@@ -78,6 +83,11 @@ pub(super) fn audit_file(db: &Connection) -> rusqlite::Result<Vec<String>> {
     if integrity != "ok" {
         differences.push(format!("integrity: {integrity}"));
     }
+    audit_index(db, &mut differences)?;
+    let mut tails: HashMap<i64, Vec<Entry>> = HashMap::new();
+    for (conversation, entry) in unindexed(db)? {
+        tails.entry(conversation_key(conversation)).or_default().push(entry);
+    }
     let mut statement = db.prepare(
         "SELECT c.id, h.conversation IS NOT NULL, h.last_seq, h.total, h.last_message_at, h.last_message, \
          h.last_message_seq, h.said_at, h.touched_at, h.cleared_at, h.cleared_id \
@@ -90,7 +100,7 @@ pub(super) fn audit_file(db: &Connection) -> rusqlite::Result<Vec<String>> {
             differences.push(format!("conversation {id} has no head"));
             continue;
         }
-        let head = Head {
+        let mut head = Head {
             last_seq: row.get(2)?,
             total: row.get(3)?,
             newest: Some(spot_of(row, 4)?).filter(|newest| *newest != NOWHERE),
@@ -99,19 +109,86 @@ pub(super) fn audit_file(db: &Connection) -> rusqlite::Result<Vec<String>> {
             touched_at: row.get(8)?,
             cleared: spot_of(row, 9)?,
         };
-        audit_conversation(db, id, &head, &mut differences)?;
+        let tail = tails.remove(&id).unwrap_or_default();
+        tail.iter().for_each(|entry| head.move_on(entry));
+        audit_conversation(db, id, &head, &tail, &mut differences)?;
     }
     Ok(differences)
+}
+
+impl Head {
+    /// The head as it is with a message of the tail.
+    fn move_on(&mut self, entry: &Entry) {
+        self.last_seq = int(entry.seq);
+        self.total = int(entry.ordinal);
+        self.said_at = self.said_at.max(entry.at.0);
+        self.touched_at = self.touched_at.max(entry.at.0);
+        if entry.shown {
+            self.newest = self.newest.max(Some(entry.spot()));
+            self.newest_seq = int(entry.seq);
+        }
+    }
+}
+
+/// The index against the log: what either has and the other lacks, the tails left aside.
+fn audit_index(db: &Connection, differences: &mut Vec<String>) -> rusqlite::Result<()> {
+    for (what, sql) in [
+        (
+            "messages before the mark of the index are in no timeline",
+            "SELECT count(*) FROM message m JOIN head h ON h.conversation = m.conversation \
+             WHERE m.seq > h.last_seq AND m.id <= (SELECT until FROM indexed)",
+        ),
+        (
+            "messages are missing in the timeline",
+            "SELECT count(*) FROM message m JOIN head h ON h.conversation = m.conversation \
+             WHERE m.seq > 0 AND m.seq <= h.last_seq AND NOT EXISTS (SELECT 1 FROM timeline t \
+             WHERE t.conversation = m.conversation AND t.seq = m.seq AND t.id = m.id)",
+        ),
+        (
+            "messages are missing in history",
+            "SELECT count(*) FROM message m JOIN head h ON h.conversation = m.conversation \
+             WHERE m.shown = 1 AND m.seq <= h.last_seq AND NOT EXISTS (SELECT 1 FROM history l \
+             WHERE l.conversation = m.conversation AND l.at = m.timestamp AND l.id = m.id)",
+        ),
+        (
+            "tokens are missing",
+            "SELECT count(*) FROM message m JOIN head h ON h.conversation = m.conversation \
+             WHERE m.token IS NOT NULL AND m.seq <= h.last_seq AND NOT EXISTS (SELECT 1 FROM token k \
+             WHERE k.conversation = m.conversation AND k.sender = m.sender AND k.token = m.token AND k.id = m.id)",
+        ),
+        (
+            "lines of the timeline have no message",
+            "SELECT count(*) FROM timeline t WHERE NOT EXISTS (SELECT 1 FROM message m \
+             WHERE m.id = t.id AND m.conversation = t.conversation AND m.seq = t.seq)",
+        ),
+        (
+            "lines of history have no message",
+            "SELECT count(*) FROM history l WHERE NOT EXISTS (SELECT 1 FROM message m \
+             WHERE m.id = l.id AND m.conversation = l.conversation AND m.timestamp = l.at AND m.shown = 1)",
+        ),
+        (
+            "tokens have no message",
+            "SELECT count(*) FROM token k WHERE NOT EXISTS (SELECT 1 FROM message m \
+             WHERE m.id = k.id AND m.conversation = k.conversation AND m.sender = k.sender AND m.token = k.token)",
+        ),
+    ] {
+        let count: i64 = db.query_row(sql, [], |row| row.get(0))?;
+        if count > 0 {
+            differences.push(format!("{count} {what}"));
+        }
+    }
+    Ok(())
 }
 
 fn audit_conversation(
     db: &Connection,
     id: i64,
     head: &Head,
+    tail: &[Entry],
     differences: &mut Vec<String>,
 ) -> rusqlite::Result<()> {
-    let messages = scan(db, id, head.cleared)?;
-    audit_places(db, id, head, &messages, differences)?;
+    let messages = scan(db, id, head.cleared, tail)?;
+    audit_places(db, id, head, &messages, tail, differences)?;
     let mut differ = |what: String| differences.push(format!("conversation {id}: {what}"));
 
     // By place, as they were said; imports have none.
@@ -153,16 +230,33 @@ fn audit_conversation(
     if said_at.is_some_and(|at| at > head.said_at || at > head.touched_at) {
         differ(format!("something was said at {said_at:?}, the head knows of {}", head.said_at));
     }
-    audit_members(db, id, head, &messages, differences)
+    audit_members(db, id, head, &messages, tail, differences)
 }
 
-/// The messages after the watermark.
-fn scan(db: &Connection, id: i64, cleared: Spot) -> rusqlite::Result<Vec<Scanned>> {
+/// The messages after the watermark, those of the tail included.
+fn scan(db: &Connection, id: i64, cleared: Spot, tail: &[Entry]) -> rusqlite::Result<Vec<Scanned>> {
+    let mut ids: Vec<i64> = db
+        .prepare_cached(
+            "SELECT id FROM timeline WHERE conversation = ?1 UNION SELECT id FROM history WHERE conversation = ?1",
+        )?
+        .query_map([id], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    ids.extend(tail.iter().map(|entry| message_key(entry.id)));
+    let mut found = Vec::with_capacity(ids.len());
+    for message in ids {
+        found.push(scan_one(db, message)?);
+    }
+    found.retain(|message| (message.at, message.id) > cleared);
+    found.sort_by_key(|message| (message.at, message.id));
+    Ok(found)
+}
+
+fn scan_one(db: &Connection, message: i64) -> rusqlite::Result<Scanned> {
     db.prepare_cached(
         "SELECT id, timestamp, seq, ordinal, sender, shown, counted, kind, mention_all, mentions FROM message \
-         WHERE conversation = ?1 AND (timestamp, id) > (?2, ?3) ORDER BY timestamp, id",
+         WHERE id = ?1",
     )?
-    .query_map((id, cleared.0, cleared.1), |row| {
+    .query_row([message], |row| {
         let mentions = match row.get::<_, Option<String>>(9)? {
             Some(text) => clients_of(&text, 9)?.iter().map(|client| client.as_str().to_owned()).collect(),
             None => Vec::new(),
@@ -179,8 +273,7 @@ fn scan(db: &Connection, id: i64, cleared: Spot) -> rusqlite::Result<Vec<Scanned
             mention_all: row.get(8)?,
             mentions,
         })
-    })?
-    .collect()
+    })
 }
 
 /// Every place of the timeline is taken once, but for those of messages that are forgotten.
@@ -189,15 +282,17 @@ fn audit_places(
     id: i64,
     head: &Head,
     messages: &[Scanned],
+    tail: &[Entry],
     differences: &mut Vec<String>,
 ) -> rusqlite::Result<()> {
-    let seqs: Vec<i64> = db
+    let mut seqs: Vec<i64> = db
         .prepare_cached(
-            "SELECT seq FROM message WHERE conversation = ?1 AND seq > 0 \
+            "SELECT seq FROM timeline WHERE conversation = ?1 \
              UNION ALL SELECT seq FROM change WHERE conversation = ?1 AND seq > 0 ORDER BY seq",
         )?
         .query_map([id], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
+    seqs.extend(tail.iter().map(|entry| int(entry.seq)));
     // Up to here places may be missing.
     let forgotten = if head.cleared == NOWHERE {
         0
@@ -228,6 +323,7 @@ fn audit_members(
     id: i64,
     head: &Head,
     messages: &[Scanned],
+    tail: &[Entry],
     differences: &mut Vec<String>,
 ) -> rusqlite::Result<()> {
     let members: Vec<Marked> = db
@@ -259,7 +355,9 @@ fn audit_members(
         let unread: Vec<&&Scanned> =
             new.iter().filter(|message| !message.recalled && !removed.contains(&message.id)).collect();
         let gone = i64::try_from(new.len() - unread.len()).unwrap_or(i64::MAX);
-        let counted = (head.total - member.read_total) - (member.sent - member.read_own) - gone;
+        let own = tail.iter().filter(|entry| entry.counted && entry.sender.as_str() == member.client).count();
+        let sent = member.sent + i64::try_from(own).unwrap_or(i64::MAX);
+        let counted = (head.total - member.read_total) - (sent - member.read_own) - gone;
         let scanned = i64::try_from(unread.len()).unwrap_or(i64::MAX);
         if counted != scanned {
             differences.push(format!(
@@ -273,9 +371,9 @@ fn audit_members(
         let noted = db
             .prepare_cached(
                 "SELECT 1 FROM mention n WHERE n.conversation = ?1 AND n.client IN (?2, '') AND n.seq > ?3 \
-                 AND n.sender <> ?2 AND NOT EXISTS (SELECT 1 FROM message m JOIN removed r ON r.message = m.id \
-                 AND r.conversation = m.conversation AND r.client = ?2 \
-                 WHERE m.conversation = n.conversation AND m.seq > 0 AND m.seq = n.seq)",
+                 AND n.sender <> ?2 AND NOT EXISTS (SELECT 1 FROM timeline t JOIN removed r ON r.message = t.id \
+                 AND r.conversation = t.conversation AND r.client = ?2 \
+                 WHERE t.conversation = n.conversation AND t.seq = n.seq)",
             )?
             .exists((id, client, member.read_seq))?;
         if called != noted {

@@ -16,7 +16,7 @@ use super::notes::{NO_CONVERSATION, NOTE_CONTACT, NewNote, note};
 use super::removal::clear_everything;
 use super::rows::{Work, client_of, count, int, time_of, uint};
 use super::shards::FileKey;
-use super::writer::{Outcome, Tx};
+use super::writer::{Outcome, Touches, Tx};
 use super::{SqliteStore, UNKNOWN_APP};
 
 /// The bits of `contact.state`.
@@ -76,8 +76,10 @@ impl Clients for SqliteStore {
     ) -> Result<AccountRemoved> {
         let app = self.app_key(app).await?;
         let owner = client.clone();
-        let removed =
-            self.write_file(FileKey::Main, after, move |tx| remove_account(tx, app, &owner)).await?;
+        let touches = Touches::Client { app, client: client.clone() };
+        let removed = self
+            .write_touching(FileKey::Main, touches, after, move |tx| remove_account(tx, app, &owner))
+            .await?;
         self.positions.forget(app, client);
         Ok(removed)
     }
@@ -119,7 +121,7 @@ impl Clients for SqliteStore {
     ) -> Result<Vec<ClientId>> {
         let app = self.app_key(app).await?;
         let (owner, peer) = (owner.clone(), peer.clone());
-        self.write_file(FileKey::Main, after, move |tx| {
+        self.write_touching(FileKey::Main, Touches::Log, after, move |tx| {
             Sides { tx, app, owner: &owner, peer: &peer }.change(change)
         })
         .await

@@ -31,7 +31,7 @@ use super::rows::{
 use super::shards::FileKey;
 use super::timeline::{CHANGE_JOINED, CHANGE_LEFT, CHANGE_UPDATED, Entry, add_beginning, add_entry};
 use super::views::{member, newest_of_history};
-use super::writer::{Outcome, Request, Tx, Write};
+use super::writer::{Outcome, Request, Touches, Tx, Write};
 use super::{SqliteStore, UNKNOWN_APP, groups, removal};
 
 /// The most conversations one query looks at; see the port.
@@ -57,16 +57,13 @@ impl Conversations for SqliteStore {
             return Err(StoreFault::Failed.into());
         }
         let (reply, answer) = oneshot::channel();
-        let job = Write {
-            file: FileKey::of(new.id),
-            makes_bucket: new.id.is_temporary(),
-            // A unique temporary conversation may live in any bucket.
-            reads_siblings: new.id.is_temporary() && new.conversation.unique.is_some(),
-            work: Some(move |tx: &mut Tx<'_>| create(tx, app, new)),
-            after: Some(after),
-            outcome: None,
-            reply,
-        };
+        let file = FileKey::of(new.id);
+        let makes_bucket = new.id.is_temporary();
+        // A unique temporary conversation may live in any bucket.
+        let reads_siblings = new.id.is_temporary() && new.conversation.unique.is_some();
+        let work = move |tx: &mut Tx<'_>| create(tx, app, new);
+        let job =
+            Write { makes_bucket, reads_siblings, ..Write::new(file, Touches::Log, after, work, reply) };
         self.submit(Request::Write(Box::new(job)))?;
         answer.await.unwrap_or(Err(Error::Store(StoreFault::Closing)))
     }
@@ -90,6 +87,11 @@ impl Conversations for SqliteStore {
         query: ConversationQuery,
     ) -> Result<Vec<Found>> {
         let app = self.app_key(app).await?;
+        match &query.scope {
+            Scope::Member(member) => self.index_of_client(app, member).await?,
+            Scope::Ids(ids) | Scope::Temporary { ids, .. } => self.index(ids.iter().copied()).await?,
+            Scope::All => self.index_all().await?,
+        }
         let (client, rooms) = (reader.clone(), rooms.to_vec());
         let lane = if may_take_long(&query) { &self.searches } else { &self.readers };
         self.read_on(lane, move |reader| find(reader, app, &client, &rooms, &query)).await
@@ -176,6 +178,10 @@ impl Conversations for SqliteStore {
     ) -> Result<GroupPage> {
         let app = self.app_key(app).await?;
         let member = member.cloned();
+        match &member {
+            Some(member) => self.index_of_client(app, member).await?,
+            None => self.index_all().await?,
+        }
         // All groups of an app are many.
         let lane = if member.is_none() { &self.searches } else { &self.readers };
         self.read_on(lane, move |reader| match reader.snapshot(FileKey::Main)? {
@@ -333,6 +339,7 @@ pub(super) fn find_or_make_direct(
             tx.db
                 .prepare_cached("UPDATE conversation SET kind = ?2 WHERE id = ?1")?
                 .execute((conversation_key(id), kind))?;
+            tx.cool(id);
             return Ok((id, None));
         }
         None => {}

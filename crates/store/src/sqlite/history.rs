@@ -88,9 +88,9 @@ fn statement_for(query: &HistoryQuery) -> String {
     let mut sql = String::from(concat!(
         "SELECT ",
         message_columns!(),
-        " FROM message m INDEXED BY message_history WHERE m.conversation = ?1 AND m.shown = 1 AND ",
+        " FROM history l CROSS JOIN message m ON m.id = l.id WHERE l.conversation = ?1 AND (l.at, l.id) > (?2, ?3) AND ",
         not_deleted!(),
-        " AND (m.timestamp, m.id) <= (?5, ?6) AND (?7 IS NULL OR m.sender = ?7) \
+        " AND (l.at, l.id) <= (?5, ?6) AND (?7 IS NULL OR m.sender = ?7) \
          AND (m.seq > ?8 OR m.seq = 0 AND m.timestamp >= ?9)"
     ));
     if query.without_recalled {
@@ -103,8 +103,8 @@ fn statement_for(query: &HistoryQuery) -> String {
         sql.push(')');
     }
     let order = match query.direction {
-        Direction::Backward => " ORDER BY m.timestamp DESC, m.id DESC LIMIT ?10",
-        Direction::Forward => " ORDER BY m.timestamp, m.id LIMIT ?10",
+        Direction::Backward => " ORDER BY l.at DESC, l.id DESC LIMIT ?10",
+        Direction::Forward => " ORDER BY l.at, l.id LIMIT ?10",
     };
     sql.push_str(order);
     sql
@@ -152,8 +152,8 @@ fn spot_after(db: &Connection, query: &HistoryQuery, id: MessageId) -> Work<Boun
 pub(super) fn before_coming(db: &Connection, id: ConversationId, coming: Coming) -> Work<Spot> {
     let first = db
         .prepare_cached(
-            "SELECT timestamp, id FROM message INDEXED BY message_seq \
-             WHERE conversation = ?1 AND seq > 0 AND seq > ?2 ORDER BY seq LIMIT 1",
+            "SELECT m.timestamp, m.id FROM timeline t CROSS JOIN message m ON m.id = t.id \
+             WHERE t.conversation = ?1 AND t.seq > ?2 ORDER BY t.seq LIMIT 1",
         )?
         .query_row((conversation_key(id), int(coming.seq)), |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
@@ -305,9 +305,9 @@ fn entry_size(what: &EntryKind) -> usize {
 fn said_after(db: &Connection, view: &View<'_>, after: u64, limit: usize) -> Work<Part> {
     // The ids of what can be seen; most rows of a timeline can be.
     let mut statement = db.prepare_cached(concat!(
-        "SELECT m.seq, m.id, m.kind <> 7 AND ",
+        "SELECT t.seq, m.id, m.kind <> 7 AND ",
         not_deleted!(),
-        " FROM message m INDEXED BY message_seq WHERE m.conversation = ?1 AND m.seq > 0 AND m.seq > ?5 ORDER BY m.seq"
+        " FROM timeline t CROSS JOIN message m ON m.id = t.id WHERE t.conversation = ?1 AND t.seq > ?5 ORDER BY t.seq"
     ))?;
     let rows = statement.query((
         conversation_key(view.place.id),

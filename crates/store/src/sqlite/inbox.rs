@@ -93,6 +93,7 @@ impl Inbox for SqliteStore {
             Some(db) => listing::is_long(&db, app, &counted),
             None => Ok(false),
         });
+        self.index_of_client(app, &client).await?;
         // Long lists delay each other and nobody else.
         let lane = if many.await? { &self.searches } else { &self.readers };
         self.read_on(lane, move |reader| {
@@ -148,6 +149,7 @@ impl Inbox for SqliteStore {
     ) -> Result<Waiting> {
         let device = self.device(app, client, device).await?;
         let unwritten = self.positions.of(&device);
+        self.index_of_client(device.app, &device.client).await?;
         // A commit whose closure has run is in every snapshot taken after that.
         self.read(move |reader| match reader.snapshot(FileKey::Main)? {
             Some(db) => positions::waiting(&db, &device, &unwritten, limit),
@@ -159,6 +161,9 @@ impl Inbox for SqliteStore {
     async fn position(&self, app: &AppId, client: &ClientId, device: &DeviceId, queue: Queue) -> Result<u64> {
         let device = self.device(app, client, device).await?;
         let unwritten = self.positions.at(&device, queue_key(queue));
+        if let Queue::Conversation(id) = queue {
+            self.index([id]).await?;
+        }
         self.read(move |reader| match reader.snapshot(FileKey::Main)? {
             Some(db) => positions::position(&db, &device, queue, unwritten),
             None => Ok(0),

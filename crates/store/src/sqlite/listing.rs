@@ -179,8 +179,8 @@ fn newest_shown(
     let mut removed =
         db.prepare_cached("SELECT 1 FROM removed WHERE conversation = ?1 AND client = ?2 AND message = ?3")?;
     let mut statement = db.prepare_cached(
-        "SELECT timestamp, id, kind, origin, seq FROM message INDEXED BY message_history WHERE conversation = ?1 \
-         AND shown = 1 AND (timestamp, id) > (?2, ?3) ORDER BY timestamp DESC, id DESC",
+        "SELECT l.at, l.id, m.kind, m.origin, m.seq FROM history l CROSS JOIN message m ON m.id = l.id \
+         WHERE l.conversation = ?1 AND (l.at, l.id) > (?2, ?3) ORDER BY l.at DESC, l.id DESC",
     )?;
     let mut rows = statement.query((key, after.0, after.1))?;
     let mut newest = Newest::Nothing;

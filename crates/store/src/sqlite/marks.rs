@@ -13,7 +13,7 @@ use super::conversations::is_pair;
 use super::notes::{NOTE_READ_HERE, NewNote, device_data, has_devices, note};
 use super::rows::{
     Place, Spot, Work, client_of, conversation_key, count, int, is_member, maybe_time_of, message_id_of,
-    message_key, place, time_of, uint,
+    message_key, time_of, uint,
 };
 use super::views::{Member, ensure_member, not_deleted, unread};
 use super::writer::{Outcome, Tx};
@@ -36,9 +36,9 @@ pub(super) struct Covered {
 pub(super) fn covered(db: &Connection, place: &Place, until: Spot) -> Work<Option<Covered>> {
     Ok(db
         .prepare_cached(
-            "SELECT seq, ordinal, timestamp FROM message INDEXED BY message_history \
-             WHERE conversation = ?1 AND shown = 1 AND seq > 0 AND (timestamp, id) <= (?2, ?3) \
-             ORDER BY timestamp DESC, id DESC LIMIT 1",
+            "SELECT m.seq, m.ordinal, m.timestamp FROM history l CROSS JOIN message m ON m.id = l.id \
+             WHERE l.conversation = ?1 AND (l.at, l.id) <= (?2, ?3) AND m.seq > 0 \
+             ORDER BY l.at DESC, l.id DESC LIMIT 1",
         )?
         .query_row((conversation_key(place.id), until.0, until.1), |row| {
             let seq = uint(row.get(0)?);
@@ -50,6 +50,19 @@ pub(super) fn covered(db: &Connection, place: &Place, until: Spot) -> Work<Optio
             })
         })
         .optional()?)
+}
+
+/// As [`covered`], where the index may be late.
+fn covered_with_tail(tx: &Tx<'_>, place: &Place, until: Spot) -> Work<Option<Covered>> {
+    match tx.tails.newest_until(place.id, until) {
+        Some(entry) => Ok(Some(Covered {
+            seq: entry.seq,
+            ordinal: entry.ordinal,
+            timestamp: entry.at,
+            newest: entry.seq == place.newest_seq,
+        })),
+        None => covered(tx.db, place, until),
+    }
 }
 
 fn everything(place: &Place) -> Option<Covered> {
@@ -71,8 +84,8 @@ impl Covered {
 }
 
 /// A member's place, or why there is none.
-fn marking(tx: &Tx<'_>, app: i64, id: ConversationId, client: &ClientId) -> Work<(Place, Member)> {
-    let place = place(tx.db, app, id, tx.now)?;
+fn marking(tx: &mut Tx<'_>, app: i64, id: ConversationId, client: &ClientId) -> Work<(Place, Member)> {
+    let place = tx.hot(app, id)?.place;
     if place.kind.is_room() {
         return Err(Error::NotInRooms.into());
     }
@@ -160,8 +173,8 @@ pub(super) fn own_until(
     }
     let own = |after: u64, until: u64| -> rusqlite::Result<u64> {
         db.prepare_cached(
-            "SELECT count(*) FROM message WHERE conversation = ?1 AND seq > 0 AND seq > ?2 AND seq <= ?3 \
-             AND sender = ?4 AND counted = 1",
+            "SELECT count(*) FROM timeline t CROSS JOIN message m ON m.id = t.id \
+             WHERE t.conversation = ?1 AND t.seq > ?2 AND t.seq <= ?3 AND m.sender = ?4 AND m.counted = 1",
         )?
         .query_row((conversation_key(place.id), int(after), int(until), reader.as_str()), |row| row.get(0))
         .map(uint)
@@ -235,7 +248,7 @@ pub(super) fn delivered(
     let id = mark.conversation;
     let (place, member) = marking(tx, app, id, receiver)?;
     let covered = match &mark.until {
-        Delivered::Time(until) => covered(tx.db, &place, (until.0, i64::MAX))?,
+        Delivered::Time(until) => covered_with_tail(tx, &place, (until.0, i64::MAX))?,
         Delivered::Message(message) => {
             let timestamp = tx
                 .db
@@ -243,7 +256,7 @@ pub(super) fn delivered(
                 .query_row((message_key(*message), conversation_key(id)), |row| time_of(row, 0))
                 .optional()?;
             match timestamp {
-                Some(timestamp) => covered(tx.db, &place, (timestamp.0, message_key(*message)))?,
+                Some(timestamp) => covered_with_tail(tx, &place, (timestamp.0, message_key(*message)))?,
                 // Transient messages are acknowledged too, and have no place.
                 None => None,
             }

@@ -10,7 +10,9 @@ mod clients;
 mod conversations;
 mod groups;
 mod history;
+mod hot;
 mod inbox;
+mod index;
 mod listing;
 mod marks;
 mod notes;
@@ -21,6 +23,7 @@ mod readers;
 mod removal;
 mod rows;
 mod shards;
+mod tail;
 mod timeline;
 mod upkeep;
 mod views;
@@ -44,7 +47,8 @@ use queue::{Queue, Refused};
 use readers::{Read, Reader};
 use rows::{Work, absent};
 use shards::{FileKey, Shards, main_path};
-use writer::{Outcome, Request, Tx, Write, Writer};
+use tail::Tails;
+use writer::{Outcome, Request, Run, Touches, Tx, Write, Writer};
 
 /// The store of one data directory, for one server.
 pub struct SqliteStore {
@@ -55,6 +59,8 @@ pub struct SqliteStore {
     /// Queries that may take long, on a thread of their own.
     searches: Arc<Queue<Read>>,
     app_keys: RwLock<HashMap<AppId, i64>>,
+    /// What is in the log and not yet in its index.
+    tails: Arc<Tails>,
     /// How far devices have got, as far as it isn't written yet.
     positions: positions::Positions,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -78,16 +84,21 @@ impl SqliteStore {
         let shards = Arc::new(Shards::find(dir)?);
         shards.sweep()?;
         let mut files = HashMap::new();
-        advance_ids(&main, &options).map_err(|source| OpenError::Sqlite { file: main_path(dir), source })?;
+        let tails = Arc::new(Tails::default());
+        let ready = |db: &Connection, file: FileKey| {
+            advance_ids(db, &options)?;
+            index::load(db, file, &tails)
+        };
+        ready(&main, FileKey::Main).map_err(|source| OpenError::Sqlite { file: main_path(dir), source })?;
         files.insert(FileKey::Main, main);
         for bucket in shards.living(options.clock.now()) {
             let key = FileKey::Bucket(bucket);
             let path = shards.path(key);
             let db = open_for_writing(&path, Schema::Bucket, Role::Writer)?;
-            advance_ids(&db, &options).map_err(|source| OpenError::Sqlite { file: path, source })?;
+            ready(&db, key).map_err(|source| OpenError::Sqlite { file: path, source })?;
             files.insert(key, db);
         }
-        Self::start(dir, options, shards, files, lock)
+        Self::start(dir, options, shards, files, tails, lock)
     }
 
     fn start(
@@ -95,6 +106,7 @@ impl SqliteStore {
         options: OpenOptions,
         shards: Arc<Shards>,
         files: HashMap<FileKey, Connection>,
+        tails: Arc<Tails>,
         lock: File,
     ) -> std::result::Result<Self, OpenError> {
         let gate = Arc::new(RwLock::new(()));
@@ -108,6 +120,7 @@ impl SqliteStore {
             readers: Arc::clone(&readers),
             searches: Arc::clone(&searches),
             app_keys: RwLock::default(),
+            tails: Arc::clone(&tails),
             positions: positions::Positions::default(),
             threads: Mutex::default(),
             _lock: lock,
@@ -129,9 +142,12 @@ impl SqliteStore {
             gate,
             options,
             on_forget,
+            run: Run::after_start(tails.conversations().into_iter().map(FileKey::of)),
             files,
             patch_times: HashMap::new(),
             pages_max: 0,
+            tails,
+            hots: hot::Hots::default(),
         };
         store.spawn(dir, "store-write".to_owned(), move || writer.run())?;
         Ok(store)
@@ -151,14 +167,25 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Writes to the file of `conversation`.
+    /// Writes to the file of `conversation`, whose rows are up to date then.
     async fn write_to<T, F>(&self, conversation: ConversationId, after: AfterCommit<T>, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
     {
         self.ensure_bucket(conversation)?;
-        self.write_file(FileKey::of(conversation), after, work).await
+        let touches = Touches::Conversations(vec![conversation]);
+        self.write_touching(FileKey::of(conversation), touches, after, work).await
+    }
+
+    /// Writes to the file of `conversation`, whose index may be late: `work` takes its tail into account.
+    async fn write_log<T, F>(&self, conversation: ConversationId, after: AfterCommit<T>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
+    {
+        self.ensure_bucket(conversation)?;
+        self.write_touching(FileKey::of(conversation), Touches::Log, after, work).await
     }
 
     /// Runs `work` in a transaction of `posthouse.db`; nobody is told.
@@ -167,25 +194,22 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
     {
-        self.write_file(FileKey::Main, Box::new(|_| ()), work).await
+        self.write_touching(FileKey::Main, Touches::Log, Box::new(|_| ()), work).await
     }
 
-    async fn write_file<T, F>(&self, file: FileKey, after: AfterCommit<T>, work: F) -> Result<T>
+    async fn write_touching<T, F>(
+        &self,
+        file: FileKey,
+        touches: Touches,
+        after: AfterCommit<T>,
+        work: F,
+    ) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Write {
-            file,
-            makes_bucket: false,
-            reads_siblings: false,
-            work: Some(work),
-            after: Some(after),
-            outcome: None,
-            reply,
-        };
-        self.submit(Request::Write(Box::new(job)))?;
+        self.submit(Request::Write(Box::new(Write::new(file, touches, after, work, reply))))?;
         answer.await.unwrap_or(Err(Error::Store(StoreFault::Closing)))
     }
 
@@ -242,12 +266,13 @@ impl SqliteStore {
         self.read_from_on(&self.readers, conversation, work).await
     }
 
-    /// Reads from the file of `conversation` on the threads of `lane`.
+    /// Reads from the file of `conversation` on the threads of `lane`, everything said before included.
     async fn read_from_on<T, F>(&self, lane: &Queue<Read>, conversation: ConversationId, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection, posthouse_core::time::Timestamp) -> Work<T> + Send + 'static,
     {
+        self.index([conversation]).await?;
         self.read_on(lane, move |reader| {
             let now = reader.now();
             match reader.snapshot(FileKey::of(conversation))? {

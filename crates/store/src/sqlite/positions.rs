@@ -406,8 +406,8 @@ fn inbox_beginning(db: &Connection, device: &Device, since: Timestamp) -> Work<u
 /// The place before the timeline's first entry from `since` on.
 fn timeline_beginning(db: &Connection, id: ConversationId, last: u64, since: Timestamp) -> Work<u64> {
     let mut message = db.prepare_cached(
-        "SELECT seq, timestamp FROM message INDEXED BY message_seq \
-         WHERE conversation = ?1 AND seq > 0 AND seq > ?2 ORDER BY seq LIMIT 1",
+        "SELECT t.seq, m.timestamp FROM timeline t CROSS JOIN message m ON m.id = t.id \
+         WHERE t.conversation = ?1 AND t.seq > ?2 ORDER BY t.seq LIMIT 1",
     )?;
     let mut change = db.prepare_cached(
         "SELECT seq, at FROM change INDEXED BY change_seq \

@@ -104,14 +104,25 @@ impl<T> Queue<T> {
     }
 
     /// Waits for one item, then takes up to `max`. If fewer than `crowd` are there, waits for more
-    /// until `not_before`. `None` once the queue is closed and empty.
-    pub(super) fn collect(&self, max: usize, crowd: usize, not_before: Option<Instant>) -> Option<Vec<T>> {
+    /// until `not_before`. Without an item until `latest`, none is returned. `None` once the queue is
+    /// closed and empty.
+    pub(super) fn collect(
+        &self,
+        max: usize,
+        crowd: usize,
+        not_before: Option<Instant>,
+        latest: Option<Instant>,
+    ) -> Option<Vec<T>> {
         let mut state = self.lock();
         while state.items.is_empty() {
             if state.closed {
                 return None;
             }
-            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match latest.map(|at| at.saturating_duration_since(Instant::now())) {
+                None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return Some(Vec::new()),
+                Some(left) => self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
         }
         while let Some(left) = not_before.map(|at| at.saturating_duration_since(Instant::now())) {
             if left == Duration::ZERO || state.items.len() >= crowd || state.closed {

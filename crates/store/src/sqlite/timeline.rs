@@ -17,6 +17,7 @@ use posthouse_core::receipt::{
 };
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
+use tokio::sync::oneshot;
 
 use super::conversations::find_or_make_direct;
 use super::rows::{
@@ -25,8 +26,9 @@ use super::rows::{
     message_of, origin_column, place, role_of, spot, uint,
 };
 use super::shards::FileKey;
+use super::tail;
 use super::views::{member, unread};
-use super::writer::{Outcome, Tx};
+use super::writer::{Outcome, Request, Touches, Tx, Write};
 use super::{SqliteStore, UNKNOWN_APP, history, marks, removal};
 
 /// The kinds of `change` rows.
@@ -51,11 +53,19 @@ impl Timeline for SqliteStore {
         after: AfterCommit<Appended>,
     ) -> Result<Appended> {
         let app = self.app_key(app).await?;
-        let file_of = match &new.to {
+        let id = match &new.to {
             Destination::Conversation(id) => *id,
             Destination::Direct { fresh, .. } => *fresh,
         };
-        self.write_to(file_of, after, move |tx| append(tx, app, new)).await
+        self.ensure_bucket(id)?;
+        let single = matches!(new.to, Destination::Conversation(_))
+            && new.imported_at.is_none()
+            && new.mentions.is_empty();
+        let (reply, answer) = oneshot::channel();
+        let work = move |tx: &mut Tx<'_>| append(tx, app, new);
+        let job = Write { single, ..Write::new(FileKey::of(id), Touches::Log, after, work, reply) };
+        self.submit(Request::Write(Box::new(job)))?;
+        answer.await.unwrap_or(Err(Error::Store(StoreFault::Closing)))
     }
 
     async fn patch_message(
@@ -122,7 +132,7 @@ impl Timeline for SqliteStore {
     ) -> Result<Acknowledged> {
         let app = self.app_key(app).await?;
         let by = by.clone();
-        self.write_to(acknowledge.conversation, after, move |tx| {
+        self.write_log(acknowledge.conversation, after, move |tx| {
             marks::acknowledge(tx, app, &by, acknowledge)
         })
         .await
@@ -156,7 +166,8 @@ impl Timeline for SqliteStore {
     ) -> Result<()> {
         let app = self.app_key(app).await?;
         let (client, device) = (client.clone(), device.cloned());
-        self.write_file(FileKey::Main, after, move |tx| {
+        let touches = Touches::Client { app, client: client.clone() };
+        self.write_touching(FileKey::Main, touches, after, move |tx| {
             removal::remove_everything(tx, app, &client, device.as_ref())
         })
         .await
@@ -183,7 +194,7 @@ impl Timeline for SqliteStore {
     ) -> Result<DeliveredMarked> {
         let app = self.app_key(app).await?;
         let receiver = receiver.clone();
-        self.write_to(mark.conversation, after, move |tx| marks::delivered(tx, app, &receiver, &mark)).await
+        self.write_log(mark.conversation, after, move |tx| marks::delivered(tx, app, &receiver, &mark)).await
     }
 
     async fn member_marks(
@@ -226,6 +237,7 @@ impl Timeline for SqliteStore {
     ) -> Result<Vec<Unread>> {
         let app = self.app_key(app).await?;
         let client = reader.clone();
+        self.index_of_client(app, &client).await?;
         self.read(move |reader| {
             let now = reader.now();
             let snapshots = reader.published()?;
@@ -321,30 +333,18 @@ fn append(tx: &mut Tx<'_>, app: i64, new: NewMessage) -> Work<Outcome<Appended>>
         }
         Destination::Direct { with, fresh } => find_or_make_direct(tx, app, &new.sender, with, *fresh)?,
     };
-    let place = place(tx.db, app, id, tx.now)?;
+    let hot = tx.hot(app, id)?;
+    let (place, members) = (hot.place, hot.members);
     // A retry is answered as its first try was, even if the sender has left in between.
-    if let Some(token) = &new.token {
-        let earlier = tx
-            .db
-            .prepare_cached(concat!(
-                "SELECT ",
-                message_columns!(),
-                " FROM message m WHERE m.conversation = ?1 AND m.sender = ?2 AND m.token = ?3"
-            ))?
-            .query_row((conversation_key(id), new.sender.as_str(), token.as_str()), message_of)
-            .optional()?;
-        if let Some(message) = earlier {
-            let members = members(tx.db, id)?;
-            return Ok(Outcome::Unchanged(Appended {
-                message,
-                kind: place.kind,
-                members,
-                created: None,
-                duplicate: true,
-            }));
-        }
+    if let Some(earlier) = said_before(tx, id, &new)? {
+        return Ok(Outcome::Unchanged(Appended {
+            message: earlier,
+            kind: place.kind,
+            members,
+            created: None,
+            duplicate: true,
+        }));
     }
-    let members = members(tx.db, id)?;
     if new.origin == Origin::Client {
         place.kind.may_post(members.contains(&new.sender))?;
         ensure_heard(tx.db, app, &place, &new.sender, &members)?;
@@ -354,6 +354,25 @@ fn append(tx: &mut Tx<'_>, app: i64, new: NewMessage) -> Work<Outcome<Appended>>
         None => say(tx, &place, new, &members)?,
     };
     Ok(Outcome::Written(Appended { message, kind: place.kind, members, created, duplicate: false }))
+}
+
+/// The message that the sender has said under this token.
+fn said_before(tx: &Tx<'_>, id: ConversationId, new: &NewMessage) -> Work<Option<Message>> {
+    let Some(token) = &new.token else { return Ok(None) };
+    let known = match tx.tails.called(id, &new.sender, token) {
+        Some(message) => Some(message_key(message)),
+        None => tx
+            .db
+            .prepare_cached("SELECT id FROM token WHERE conversation = ?1 AND sender = ?2 AND token = ?3")?
+            .query_row((conversation_key(id), new.sender.as_str(), token.as_str()), |row| row.get(0))
+            .optional()?,
+    };
+    let Some(known) = known else { return Ok(None) };
+    let message = tx
+        .db
+        .prepare_cached(concat!("SELECT ", message_columns!(), " FROM message m WHERE m.id = ?1"))?
+        .query_row([known], message_of)?;
+    Ok(Some(message))
 }
 
 /// `Blocked` if the other one of a direct conversation doesn't want to hear the sender.
@@ -388,7 +407,7 @@ pub(super) fn end_of_history(tx: &Tx<'_>, place: &Place) -> Spot {
 }
 
 /// Puts a message at the end of the timeline.
-fn say(tx: &Tx<'_>, place: &Place, new: NewMessage, members: &[ClientId]) -> Work<Message> {
+fn say(tx: &mut Tx<'_>, place: &Place, new: NewMessage, members: &[ClientId]) -> Work<Message> {
     let id = tx.next_id();
     let before = newest_ever(place);
     let mut timestamp = tx.now.max(Timestamp(before.0));
@@ -405,40 +424,25 @@ fn say(tx: &Tx<'_>, place: &Place, new: NewMessage, members: &[ClientId]) -> Wor
         &message,
         &Row { ordinal: total, shown, counted, token: token.as_ref().map(|token| token.as_str()) },
     )?;
-    if shown {
-        let unread_at = if counted { place.unread_at.max(tx.cursor_time()) } else { place.unread_at };
-        tx.db
-            .prepare_cached(
-                "UPDATE head SET last_seq = ?2, total = ?3, last_message = ?4, last_message_at = ?5, \
-                 last_message_seq = ?2, unread_at = ?6, said_at = ?5, touched_at = max(touched_at, ?5) \
-                 WHERE conversation = ?1",
-            )?
-            .execute((
-                conversation_key(place.id),
-                int(message.seq.0),
-                int(total),
-                message_key(message.id),
-                timestamp.0,
-                unread_at.0,
-            ))?;
-    } else {
-        tx.db
-            .prepare_cached(
-                "UPDATE head SET last_seq = ?2, said_at = ?3, touched_at = max(touched_at, ?3) WHERE conversation = ?1",
-            )?
-            .execute((conversation_key(place.id), int(message.seq.0), timestamp.0))?;
-    }
     if counted && place.kind.counts_unread() {
-        tx.db
-            .prepare_cached("UPDATE member SET sent = sent + 1 WHERE conversation = ?1 AND client = ?2")?
-            .execute((conversation_key(place.id), message.sender.as_str()))?;
         add_mentions(tx.db, &message, &message.mentions, members)?;
     }
+    let entry = tail::Entry {
+        id: message.id,
+        at: message.timestamp,
+        seq: message.seq.0,
+        ordinal: total,
+        sender: message.sender.clone(),
+        shown,
+        counted,
+        token,
+    };
+    tx.said(place.id, entry);
     Ok(message)
 }
 
 /// Puts a message at its place in history, outside the timeline.
-fn import(tx: &Tx<'_>, place: &Place, new: NewMessage, at: Timestamp) -> Work<Message> {
+fn import(tx: &mut Tx<'_>, place: &Place, new: NewMessage, at: Timestamp) -> Work<Message> {
     if at > tx.now {
         return Err(Error::NotInThePast.into());
     }
@@ -451,6 +455,17 @@ fn import(tx: &Tx<'_>, place: &Place, new: NewMessage, at: Timestamp) -> Work<Me
         &Row { ordinal: 0, shown, counted: false, token: token.as_ref().map(|token| token.as_str()) },
     )?;
     let there = spot(message.position());
+    if shown {
+        tx.db.prepare_cached("INSERT INTO history (conversation, at, id) VALUES (?1, ?2, ?3)")?.execute((
+            conversation_key(place.id),
+            there.0,
+            there.1,
+        ))?;
+    }
+    if let Some(token) = &token {
+        tail::add_token(tx.db, place.id, &message.sender, token, message.id)?;
+    }
+    tx.cool(place.id);
     if shown && there > place.cleared && place.newest.is_none_or(|newest| there > spot(newest)) {
         tx.db
             .prepare_cached(

@@ -163,8 +163,8 @@ fn forget(db: &Connection) -> Work<usize> {
     let key = forgotten.conversation;
     let always: &[&str] = &[
         "DELETE FROM mention WHERE (conversation, client, seq) IN (SELECT n.conversation, n.client, n.seq \
-         FROM mention n WHERE n.conversation = ?1 AND NOT EXISTS (SELECT 1 FROM message m \
-         WHERE m.conversation = n.conversation AND m.seq > 0 AND m.seq = n.seq) LIMIT ?2)",
+         FROM mention n WHERE n.conversation = ?1 AND NOT EXISTS (SELECT 1 FROM timeline t \
+         WHERE t.conversation = n.conversation AND t.seq = n.seq) LIMIT ?2)",
         "DELETE FROM removed WHERE (conversation, client, message) IN (SELECT r.conversation, r.client, r.message \
          FROM removed r WHERE r.conversation = ?1 \
          AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = r.message) LIMIT ?2)",
@@ -191,26 +191,40 @@ fn forget_messages(db: &Connection, forgotten: &Forgotten) -> Work<usize> {
     // then was imported.
     let mut found = keys(
         db,
-        "SELECT id FROM (SELECT id, timestamp FROM message INDEXED BY message_seq \
-         WHERE conversation = ?1 AND seq > 0 ORDER BY seq LIMIT ?4) WHERE (timestamp, id) <= (?2, ?3)",
+        "SELECT t.id FROM (SELECT id, seq FROM timeline WHERE conversation = ?1 ORDER BY seq LIMIT ?4) t \
+         CROSS JOIN message m ON m.id = t.id WHERE (m.timestamp, m.id) <= (?2, ?3) ORDER BY t.seq",
         (forgotten.conversation, until_at, until_id, FORGOTTEN_AT_ONCE),
     )?;
     if found.is_empty() {
         found = keys(
             db,
-            "SELECT id FROM message INDEXED BY message_history WHERE conversation = ?1 AND shown = 1 \
-             AND (timestamp, id) <= (?2, ?3) ORDER BY timestamp, id LIMIT ?4",
+            "SELECT id FROM history WHERE conversation = ?1 AND (at, id) <= (?2, ?3) ORDER BY at, id LIMIT ?4",
             (forgotten.conversation, until_at, until_id, FORGOTTEN_AT_ONCE),
         )?;
     }
-    let mut delete = db.prepare_cached("DELETE FROM message WHERE id = ?1")?;
-    let mut delete_readers = db.prepare_cached("DELETE FROM reader WHERE message = ?1")?;
     let mut rows = 0;
     for message in found {
-        rows += delete_readers.execute([message])? + delete.execute([message])?;
+        rows += forget_message(db, message)?;
         if count(rows) >= FORGOTTEN_AT_ONCE {
             break;
         }
+    }
+    Ok(rows)
+}
+
+/// Forgets one message, with its lines in the index and those who have read it; returns how many rows.
+fn forget_message(db: &Connection, message: i64) -> Work<usize> {
+    let mut rows = 0;
+    for sql in [
+        "DELETE FROM reader WHERE message = ?1",
+        "DELETE FROM token WHERE (conversation, sender, token) IN \
+         (SELECT conversation, sender, token FROM message WHERE id = ?1 AND token IS NOT NULL)",
+        "DELETE FROM history WHERE (conversation, at, id) IN \
+         (SELECT conversation, timestamp, id FROM message WHERE id = ?1)",
+        "DELETE FROM timeline WHERE (conversation, seq) IN (SELECT conversation, seq FROM message WHERE id = ?1)",
+        "DELETE FROM message WHERE id = ?1",
+    ] {
+        rows += db.prepare_cached(sql)?.execute([message])?;
     }
     Ok(rows)
 }

@@ -139,9 +139,9 @@ pub(super) fn newest_of_history(
         .prepare_cached(concat!(
             "SELECT ",
             message_columns!(),
-            " FROM message m INDEXED BY message_history WHERE m.conversation = ?1 AND m.shown = 1 AND ",
+            " FROM history l CROSS JOIN message m ON m.id = l.id WHERE l.conversation = ?1 AND (l.at, l.id) > (?2, ?3) AND ",
             not_deleted!(),
-            " ORDER BY m.timestamp DESC, m.id DESC LIMIT 1"
+            " ORDER BY l.at DESC, l.id DESC LIMIT 1"
         ))?
         .query_row((conversation_key(place.id), cleared.0, cleared.1, client.as_str()), message_of)
         .optional()?)
@@ -164,8 +164,8 @@ pub(super) fn unread_count(db: &Connection, place: &Place, member: &Member, clie
     let removed: i64 = db
         .prepare_cached(
             "SELECT count(*) FROM removed r CROSS JOIN message m ON m.id = r.message \
-             WHERE r.conversation = ?1 AND r.client = ?3 AND r.message > coalesce((SELECT b.id FROM message b \
-             WHERE b.conversation = ?1 AND b.seq > 0 AND b.seq <= ?2 ORDER BY b.seq DESC LIMIT 1), 0) \
+             WHERE r.conversation = ?1 AND r.client = ?3 AND r.message > coalesce((SELECT t.id FROM timeline t \
+             WHERE t.conversation = ?1 AND t.seq <= ?2 ORDER BY t.seq DESC LIMIT 1), 0) \
              AND m.seq > ?2 AND m.sender <> ?3 AND m.kind <> 7 AND m.counted = 1",
         )?
         .query_row(mark, |row| row.get(0))?;
@@ -186,10 +186,10 @@ pub(super) fn unread(db: &Connection, place: &Place, member: &Member, client: &C
         db.prepare_cached(concat!(
             "SELECT ",
             message_columns!(),
-            " FROM message m INDEXED BY message_seq WHERE m.conversation = ?1 AND m.seq > 0 AND m.seq > ?5 \
+            " FROM timeline t CROSS JOIN message m ON m.id = t.id WHERE t.conversation = ?1 AND t.seq > ?5 \
              AND m.sender <> ?4 AND m.kind <> ?6 AND m.counted = 1 AND ",
             not_deleted!(),
-            " ORDER BY m.seq DESC LIMIT 1"
+            " ORDER BY t.seq DESC LIMIT 1"
         ))?
         .query_row(
             (
@@ -221,9 +221,9 @@ fn is_mentioned(db: &Connection, place: &Place, member: &Member, client: &Client
     Ok(db
         .prepare_cached(
             "SELECT 1 FROM mention n WHERE n.conversation = ?1 AND n.client IN (?2, '') AND n.seq > ?3 \
-             AND n.sender <> ?2 AND NOT EXISTS (SELECT 1 FROM message m CROSS JOIN removed r \
-             ON r.conversation = m.conversation AND r.client = ?2 AND r.message = m.id \
-             WHERE m.conversation = n.conversation AND m.seq > 0 AND m.seq = n.seq) LIMIT 1",
+             AND n.sender <> ?2 AND NOT EXISTS (SELECT 1 FROM timeline t CROSS JOIN removed r \
+             ON r.conversation = t.conversation AND r.client = ?2 AND r.message = t.id \
+             WHERE t.conversation = n.conversation AND t.seq = n.seq) LIMIT 1",
         )?
         .exists((conversation_key(place.id), client.as_str(), int(member.read_seq)))?)
 }

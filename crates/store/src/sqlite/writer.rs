@@ -4,9 +4,13 @@
 //! of its file's transaction, commits every touched file, calls the closures in the order of the
 //! jobs, and then answers them all. One fsync serves up to [`BATCH_MAX`] jobs; when few are waiting,
 //! commits keep [`COMMIT_SPACING`] apart, because an idle machine's fsyncs cost more than its work.
+//!
+//! A message is only written into the log; its conversation's [tail](super::tail) is brought into the
+//! index before a job that needs the rows ([`Touches`]), or in runs over all conversations that ride along
+//! in later commits, one begun each [`RUN_EVERY`] or when the tails are long.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -14,17 +18,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use posthouse_core::error::{Error, Result, StoreFault};
-use posthouse_core::id::MessageId;
+use posthouse_core::id::{ClientId, ConversationId, MessageId};
 use posthouse_core::port::store::AfterCommit;
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::hot::{Hot, Hots};
 use super::open::{OpenOptions, Role, Schema, open_for_writing};
 use super::queue::Queue;
-use super::rows::{Work, fault};
+use super::rows::{Work, fault, members, place};
 use super::shards::{FileKey, Shards};
+use super::tail::{self, Tails};
 
 /// How many requests may wait. More are refused as [`StoreFault::Busy`]: at a thousand commits a
 /// second this is far above what clients wait for.
@@ -38,6 +44,17 @@ const CROWD: usize = 64;
 
 /// Smaller batches begin at least this long after the commit before.
 const COMMIT_SPACING: Duration = Duration::from_millis(1);
+
+/// How long a message may wait for the index while nobody asks for it. Longer runs share more pages;
+/// what waits is read again after a crash.
+const RUN_EVERY: Duration = Duration::from_secs(10);
+
+/// Messages that a commit brings into the index for each job it serves, so that runs keep up.
+const INDEXED_PER_JOB: usize = 8;
+
+/// And at least so many, or so many when nobody waits.
+const INDEXED_PER_COMMIT: usize = 64;
+const INDEXED_WHEN_IDLE: usize = 1_024;
 
 /// What can be asked of the writer.
 pub(super) enum Request {
@@ -65,8 +82,29 @@ pub(super) struct Tx<'a> {
     pub(super) siblings: Vec<&'a Connection>,
     /// The time of this job.
     pub(super) now: Timestamp,
+    /// What is in the log and not in the index.
+    pub(super) tails: &'a Tails,
     options: &'a OpenOptions,
     patch_times: &'a mut HashMap<i64, Timestamp>,
+    hots: &'a mut Hots,
+    /// Conversations taken into `hots` by this job.
+    warmed: Vec<ConversationId>,
+    said: Option<(ConversationId, tail::Entry)>,
+}
+
+/// What of the index a job reads or changes, so that it is up to date before.
+pub(super) enum Touches {
+    /// Nothing that is ever late: other tables, or the log and its tails.
+    Log,
+    /// All rows of these conversations.
+    Conversations(Vec<ConversationId>),
+    /// All rows of a client's lasting conversations.
+    Client {
+        /// The app's key.
+        app: i64,
+        /// Whose.
+        client: ClientId,
+    },
 }
 
 impl Tx<'_> {
@@ -78,6 +116,29 @@ impl Tx<'_> {
     /// When something changed that clients ask for by time. Doesn't go back when the clock does.
     pub(super) fn cursor_time(&self) -> Timestamp {
         self.options.ids.time(self.now)
+    }
+
+    /// A living conversation of the app as it is with its tail, and its members.
+    pub(super) fn hot(&mut self, app: i64, id: ConversationId) -> Work<Hot> {
+        if let Some(hot) = self.hots.get(app, id) {
+            hot.place.kind.ensure_alive(self.now)?;
+            return Ok(hot);
+        }
+        let place = self.tails.applied(place(self.db, app, id, self.now)?);
+        let hot = Hot { app, place, members: members(self.db, id)?.into() };
+        self.warmed.push(id);
+        self.hots.insert(hot.clone());
+        Ok(hot)
+    }
+
+    /// Reads a conversation anew the next time: its row has changed.
+    pub(super) fn cool(&mut self, id: ConversationId) {
+        self.hots.remove(id);
+    }
+
+    /// Notes that a message is in the log, as the last thing that a job does.
+    pub(super) fn said(&mut self, conversation: ConversationId, entry: tail::Entry) {
+        self.said = Some((conversation, entry));
     }
 
     /// The time of a patch after one at `previous` in the same conversation. No two patches of an app
@@ -98,6 +159,11 @@ pub(super) trait Job: Send {
     fn makes_bucket(&self) -> bool;
     /// Whether it reads every living bucket.
     fn reads_siblings(&self) -> bool;
+    /// What must be in the index before it runs.
+    fn touches(&self) -> &Touches;
+    /// Whether it writes by one statement and nothing else can fail after it. Such a job needs no
+    /// savepoint.
+    fn is_single(&self) -> bool;
     /// Does the work, and keeps the outcome. `false` if what was written must not stay.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
     /// Replaces the outcome.
@@ -115,10 +181,35 @@ pub(super) struct Write<T, F> {
     pub(super) file: FileKey,
     pub(super) makes_bucket: bool,
     pub(super) reads_siblings: bool,
+    pub(super) touches: Touches,
+    pub(super) single: bool,
     pub(super) work: Option<F>,
     pub(super) after: Option<AfterCommit<T>>,
     pub(super) outcome: Option<Result<Outcome<T>>>,
     pub(super) reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Write<T, F> {
+    /// A job of one file that is there.
+    pub(super) fn new(
+        file: FileKey,
+        touches: Touches,
+        after: AfterCommit<T>,
+        work: F,
+        reply: oneshot::Sender<Result<T>>,
+    ) -> Self {
+        Self {
+            file,
+            makes_bucket: false,
+            reads_siblings: false,
+            touches,
+            single: false,
+            work: Some(work),
+            after: Some(after),
+            outcome: None,
+            reply,
+        }
+    }
 }
 
 impl<T, F> Job for Write<T, F>
@@ -136,6 +227,14 @@ where
 
     fn reads_siblings(&self) -> bool {
         self.reads_siblings
+    }
+
+    fn touches(&self) -> &Touches {
+        &self.touches
+    }
+
+    fn is_single(&self) -> bool {
+        self.single
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> bool {
@@ -185,13 +284,73 @@ pub(super) struct Writer {
     pub(super) files: HashMap<FileKey, Connection>,
     pub(super) patch_times: HashMap<i64, Timestamp>,
     pub(super) pages_max: u32,
+    pub(super) tails: Arc<Tails>,
+    pub(super) hots: Hots,
+    pub(super) run: Run,
+}
+
+/// Runs over all tails.
+pub(super) struct Run {
+    /// What the run that is under way has still to index, the next one last.
+    conversations: Vec<ConversationId>,
+    /// The newest id when it began: when it is done, everything up to here is in the index of these files.
+    until: Option<MessageId>,
+    files: Vec<FileKey>,
+    /// Files in which something was said since it began.
+    spoken: HashSet<FileKey>,
+    /// When the first of that was said.
+    since: Instant,
+}
+
+impl Run {
+    /// The next run begins with what the log of these files holds.
+    pub(super) fn after_start(files: impl Iterator<Item = FileKey>) -> Self {
+        Self {
+            conversations: Vec::new(),
+            until: None,
+            files: Vec::new(),
+            spoken: files.collect(),
+            since: Instant::now(),
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.until.is_some()
+    }
+
+    fn said_in(&mut self, file: FileKey) {
+        if self.spoken.is_empty() {
+            self.since = Instant::now();
+        }
+        self.spoken.insert(file);
+    }
+
+    /// Gives up; the next run does it all.
+    fn stop(&mut self) {
+        self.until = None;
+        self.conversations.clear();
+        for file in std::mem::take(&mut self.files) {
+            self.said_in(file);
+        }
+    }
+}
+
+/// One commit in the making.
+#[derive(Default)]
+struct Batch {
+    /// The files begun, and what has gone wrong with them.
+    touched: BTreeMap<FileKey, Result<()>>,
+    /// Messages added to tails, by conversation.
+    said: HashMap<ConversationId, usize>,
+    /// The oldest messages of tails that are in the index with this commit, by conversation.
+    indexed: HashMap<ConversationId, usize>,
 }
 
 impl Writer {
     /// Works until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut not_before = None;
-        while let Some(requests) = self.queue.collect(BATCH_MAX, CROWD, not_before) {
+        while let Some(requests) = self.queue.collect(BATCH_MAX, CROWD, not_before, self.next_run()) {
             metrics::gauge!("posthouse_writer_queue").decrement(requests.len() as f64);
             let mut batch = Vec::with_capacity(requests.len());
             for request in requests {
@@ -203,6 +362,7 @@ impl Writer {
                     }
                     Request::Close(reply) => {
                         self.write(std::mem::take(&mut batch));
+                        self.index_everything();
                         self.check_point();
                         self.files.clear();
                         if reply.send(()).is_err() {
@@ -216,29 +376,40 @@ impl Writer {
         }
     }
 
+    /// When the index wants attention even if nobody asks for anything.
+    fn next_run(&self) -> Option<Instant> {
+        if self.run.is_under_way() {
+            return Some(Instant::now());
+        }
+        (!self.run.spoken.is_empty()).then(|| self.run.since + RUN_EVERY)
+    }
+
     fn write(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        if jobs.is_empty() {
+        self.begin_run();
+        if jobs.is_empty() && !self.run.is_under_way() {
             return;
         }
         let began = Instant::now();
         self.limit_pages();
-        let mut touched: BTreeMap<FileKey, Result<()>> = BTreeMap::new();
+        let mut batch = Batch::default();
         let files_of: Vec<Vec<FileKey>> =
-            jobs.iter_mut().map(|job| self.run_job(&mut **job, &mut touched)).collect();
+            jobs.iter_mut().map(|job| self.run_job(&mut **job, &mut batch)).collect();
+        if self.options.tail_max == 0 {
+            self.index_what_was_said(&mut batch);
+        }
+        let most = match jobs.len() {
+            0 => INDEXED_WHEN_IDLE,
+            jobs => (jobs * INDEXED_PER_JOB).max(INDEXED_PER_COMMIT),
+        };
+        self.go_on_with_run(most, &mut batch);
         {
             // Whoever lists unread messages sees all of a batch and its closures, or nothing of both.
             let gate = Arc::clone(&self.gate);
             let _gate = gate.write().unwrap_or_else(PoisonError::into_inner);
-            for (file, state) in &mut touched {
-                if state.is_ok() {
-                    *state = self.commit(*file);
-                } else {
-                    self.roll_back(*file);
-                }
-            }
+            self.finish(&mut batch);
             for (job, files) in jobs.iter_mut().zip(&files_of) {
                 if let Some(Err(error)) =
-                    files.iter().filter_map(|file| touched.get(file)).find(|state| state.is_err())
+                    files.iter().filter_map(|file| batch.touched.get(file)).find(|state| state.is_err())
                 {
                     job.refuse(error.clone());
                 } else if catch_unwind(AssertUnwindSafe(|| job.publish())).is_err() {
@@ -253,8 +424,35 @@ impl Writer {
         }
     }
 
+    /// Commits every file of the batch, or rolls it back, and corrects what memory knows.
+    fn finish(&mut self, batch: &mut Batch) {
+        for (file, state) in &mut batch.touched {
+            if state.is_ok() {
+                *state = self.commit(*file);
+            } else {
+                self.roll_back(*file);
+            }
+            if state.is_err() {
+                self.hots.clear();
+                self.run.said_in(*file);
+                self.run.stop();
+            }
+        }
+        let is_kept = |id: ConversationId| batch.touched.get(&FileKey::of(id)).is_some_and(Result::is_ok);
+        for (id, count) in &batch.said {
+            if !is_kept(*id) {
+                self.tails.drop_newest(*id, *count);
+            }
+        }
+        for (id, count) in &batch.indexed {
+            if is_kept(*id) {
+                self.tails.drop_oldest(*id, *count);
+            }
+        }
+    }
+
     /// Runs one job in its file's transaction; returns the files whose commit it depends on.
-    fn run_job(&mut self, job: &mut dyn Job, touched: &mut BTreeMap<FileKey, Result<()>>) -> Vec<FileKey> {
+    fn run_job(&mut self, job: &mut dyn Job, batch: &mut Batch) -> Vec<FileKey> {
         let now = self.options.clock.now();
         let mut files = vec![job.file()];
         if job.reads_siblings() {
@@ -269,41 +467,204 @@ impl Writer {
                 job.refuse(Error::TemporaryOver);
                 return Vec::new();
             }
-            let state = touched
-                .entry(*file)
-                .or_insert_with(|| begin(&mut self.files, &self.shards, &self.options, *file));
-            if let Err(error) = state {
-                job.refuse(error.clone());
+            if let Err(error) = self.begin(*file, batch) {
+                job.refuse(error);
                 return Vec::new();
             }
+        }
+        if let Err(error) = self.index_for(job, batch) {
+            job.refuse(error);
+            return files;
         }
         let db = &self.files[&files[0]];
         let mut tx = Tx {
             db,
             siblings: files[1..].iter().map(|file| &self.files[file]).collect(),
             now,
+            tails: &self.tails,
             options: &self.options,
             patch_times: &mut self.patch_times,
+            hots: &mut self.hots,
+            warmed: Vec::new(),
+            said: None,
         };
-        let ran = savepoint(db, || match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {
+        let single = job.is_single();
+        let mut panicked = false;
+        let mut run = || match catch_unwind(AssertUnwindSafe(|| job.run(&mut tx))) {
             Ok(keep) => keep,
             Err(_) => {
                 tracing::error!("a transaction panicked; nothing of it was kept");
                 job.refuse(StoreFault::Failed.into());
+                panicked = true;
                 false
             }
-        });
+        };
+        let mut keep = false;
+        let ran = if single {
+            keep = run();
+            Ok(())
+        } else {
+            savepoint(db, || {
+                keep = run();
+                keep
+            })
+        };
+        let (said, warmed) = (tx.said.take(), std::mem::take(&mut tx.warmed));
         // Some errors make SQLite roll the whole transaction back, and without its savepoint a job can't be
         // undone alone: the jobs before are lost with it.
         if let Err(error) = ran {
             let error = Error::Store(fault(&error));
             job.refuse(error.clone());
-            touched.insert(files[0], Err(error));
-        } else if db.is_autocommit() {
+            batch.touched.insert(files[0], Err(error));
+        } else if db.is_autocommit() || (panicked && single) {
             let error = job.fault().unwrap_or(StoreFault::Failed);
-            touched.insert(files[0], Err(error.into()));
+            batch.touched.insert(files[0], Err(error.into()));
+        }
+        if !keep {
+            for id in warmed {
+                self.hots.remove(id);
+            }
+        } else if let Some((id, entry)) = said {
+            self.hots.said(id, &entry);
+            self.tails.push(id, entry);
+            *batch.said.entry(id).or_default() += 1;
+            self.run.said_in(files[0]);
         }
         files
+    }
+
+    /// Begins the file's transaction, unless this batch has.
+    fn begin(&mut self, file: FileKey, batch: &mut Batch) -> Result<()> {
+        if let Some(state) = batch.touched.get(&file) {
+            return state.clone();
+        }
+        let begun = begin(&mut self.files, &self.shards, &self.options, &self.tails, file);
+        batch.touched.insert(file, begun.clone());
+        begun
+    }
+
+    /// Brings what the job is going to look at into the index.
+    fn index_for(&mut self, job: &dyn Job, batch: &mut Batch) -> Result<()> {
+        match job.touches() {
+            Touches::Log => Ok(()),
+            Touches::Conversations(conversations) => {
+                for id in conversations {
+                    self.hots.remove(*id);
+                    self.index(*id, batch)?;
+                }
+                Ok(())
+            }
+            Touches::Client { app, client } => {
+                self.hots.clear();
+                let dirty = self.tails.conversations();
+                let lasting = dirty.into_iter().filter(|id| !id.is_temporary());
+                let db = &self.files[&FileKey::Main];
+                let mine =
+                    super::index::of_client(db, *app, client, lasting.collect()).map_err(Error::from)?;
+                mine.into_iter().try_for_each(|id| self.index(id, batch).map(drop))
+            }
+        }
+    }
+
+    /// Brings the tail of a conversation into the index; returns how many messages it had.
+    fn index(&mut self, id: ConversationId, batch: &mut Batch) -> Result<usize> {
+        let done = batch.indexed.get(&id).copied().unwrap_or(0);
+        let entries = self.tails.after(id, done);
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        let file = FileKey::of(id);
+        self.begin(file, batch)?;
+        let db = &self.files[&file];
+        // What was acknowledged must be readable, also when there is no room for more.
+        if self.pages_max > 0 {
+            limit(db, 0);
+        }
+        let mut outcome = Ok(());
+        let ran = savepoint(db, || {
+            outcome = tail::index(db, id, &entries).map_err(Error::from);
+            outcome.is_ok()
+        });
+        if self.pages_max > 0 {
+            limit(db, self.pages_max);
+        }
+        let outcome = ran.map_err(|error| Error::Store(fault(&error))).and(outcome);
+        if let Err(error) = outcome {
+            if db.is_autocommit() {
+                batch.touched.insert(file, Err(error.clone()));
+            }
+            return Err(error);
+        }
+        batch.indexed.insert(id, done + entries.len());
+        Ok(entries.len())
+    }
+
+    /// Indexes what was said in this batch, where nothing is to wait.
+    fn index_what_was_said(&mut self, batch: &mut Batch) {
+        let said: Vec<ConversationId> = batch.said.keys().copied().collect();
+        for id in said {
+            if let Err(error) = self.index(id, batch) {
+                tracing::warn!(%error, "messages wait for the index");
+            }
+        }
+    }
+
+    /// Begins a run over all tails if it is time for one.
+    fn begin_run(&mut self) {
+        let due = self.run.since.elapsed() >= RUN_EVERY || self.tails.len() >= self.options.tail_max.max(1);
+        if !self.run.is_under_way() && !self.run.spoken.is_empty() && due {
+            self.begin_run_now();
+        }
+    }
+
+    fn begin_run_now(&mut self) {
+        self.run.until = Some(self.options.ids.next(self.options.clock.now()));
+        self.run.files = self.run.spoken.drain().collect();
+        self.run.conversations = self.tails.conversations();
+        self.run.conversations.reverse();
+    }
+
+    /// Indexes about `most` messages of the run that is under way, if one is.
+    fn go_on_with_run(&mut self, most: usize, batch: &mut Batch) {
+        let mut left = most;
+        while left > 0 {
+            let Some(id) = self.run.conversations.pop() else { break };
+            match self.index(id, batch) {
+                Ok(count) => left = left.saturating_sub(count),
+                Err(error) => {
+                    tracing::warn!(%error, "messages wait longer for the index");
+                    self.run.stop();
+                    return;
+                }
+            }
+        }
+        let Some(until) = self.run.until.filter(|_| self.run.conversations.is_empty()) else { return };
+        while let Some(file) = self.run.files.pop() {
+            let marked = self.begin(file, batch).and_then(|()| {
+                tail::set_indexed_until(&self.files[&file], until)
+                    .map_err(|error| Error::Store(fault(&error)))
+            });
+            if marked.is_err() {
+                self.run.files.push(file);
+                return self.run.stop();
+            }
+        }
+        self.run.until = None;
+    }
+
+    /// Leaves nothing to the next start.
+    fn index_everything(&mut self) {
+        self.run.stop();
+        if self.run.spoken.is_empty() {
+            return;
+        }
+        self.begin_run_now();
+        let mut batch = Batch::default();
+        self.go_on_with_run(usize::MAX, &mut batch);
+        self.finish(&mut batch);
+        if !self.tails.is_empty() {
+            tracing::warn!("what is not in the index is left to the next start");
+        }
     }
 
     fn commit(&mut self, file: FileKey) -> Result<()> {
@@ -344,6 +705,9 @@ impl Writer {
                     tracing::debug!(%error, "a forgotten bucket is checkpointed before it is dropped");
                 }
             }
+            self.tails.forget(Some(bucket));
+            self.hots.clear();
+            self.run.spoken.remove(&FileKey::Bucket(bucket));
             let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             match self.shards.hide(bucket) {
                 Ok(path) => hidden.push(path),
@@ -384,6 +748,7 @@ fn begin(
     files: &mut HashMap<FileKey, Connection>,
     shards: &Shards,
     options: &OpenOptions,
+    tails: &Tails,
     file: FileKey,
 ) -> Result<()> {
     if let Entry::Vacant(vacant) = files.entry(file) {
@@ -397,6 +762,7 @@ fn begin(
             Error::Store(StoreFault::Failed)
         })?;
         limit(&db, options.pages_max.load(Ordering::Relaxed));
+        super::index::load(&db, file, tails).map_err(|error| Error::Store(fault(&error)))?;
         vacant.insert(db);
         if let FileKey::Bucket(bucket) = file {
             shards.add(bucket);

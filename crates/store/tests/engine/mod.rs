@@ -14,12 +14,18 @@ use tempfile::TempDir;
 #[allow(dead_code, reason = "not every test file runs the suite")]
 pub(crate) struct Sqlite {
     dir: TempDir,
+    tail_max: Option<usize>,
 }
 
 #[allow(dead_code, reason = "not every test file runs the suite")]
 impl Sqlite {
     pub(crate) fn new() -> Self {
-        Self { dir: TempDir::new().unwrap() }
+        Self { dir: TempDir::new().unwrap(), tail_max: None }
+    }
+
+    /// An engine whose index waits for at most so many messages.
+    pub(crate) fn with_tail_max(tail_max: usize) -> Self {
+        Self { tail_max: Some(tail_max), ..Self::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -30,7 +36,9 @@ impl Sqlite {
 #[async_trait]
 impl Engine for Sqlite {
     async fn open(&self, clock: Arc<ManualClock>) -> Arc<dyn Store> {
-        Arc::new(SqliteStore::open(self.dir.path(), options(clock)).unwrap())
+        let mut options = options(clock);
+        options.tail_max = self.tail_max.unwrap_or(options.tail_max);
+        Arc::new(SqliteStore::open(self.dir.path(), options).unwrap())
     }
 
     async fn audit(&self) -> Vec<String> {

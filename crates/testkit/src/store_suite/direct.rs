@@ -23,7 +23,7 @@ pub async fn the_first_message_makes_the_conversation<E: Engine>(engine: E) {
     assert_eq!((made.id, made.kind, made.creator.as_ref()), (fresh, Kind::Direct, Some(&client("tom"))));
     assert_eq!(MemberSet::of(&made.members), MemberSet::of(&clients(&["tom", "jerry"])));
     assert_eq!(made.unique, Some(MemberSet::of(&made.members)));
-    assert_eq!((sent.kind, &sent.members, sent.duplicate), (Kind::Direct, &made.members, false));
+    assert_eq!((sent.kind, &*sent.members, sent.duplicate), (Kind::Direct, &*made.members, false));
     assert_eq!((sent.message.conversation, sent.message.seq), (fresh, Seq(1)));
     // Both are told of it as of any new conversation.
     for who in ["tom", "jerry"] {
@@ -78,7 +78,7 @@ pub async fn many_at_once_make_one<E: Engine>(engine: E) {
 pub async fn one_talks_to_oneself<E: Engine>(engine: E) {
     let scene = Scene::new(engine).await;
     let sent = scene.append(scene.to("tom", "tom", "note")).await.unwrap();
-    assert_eq!((sent.kind, &sent.members), (Kind::Direct, &clients(&["tom"])));
+    assert_eq!((sent.kind, &*sent.members), (Kind::Direct, &*clients(&["tom"])));
     let id = sent.message.conversation;
     assert_eq!(scene.say_to("tom", "tom", "more").await.conversation, id);
     assert_eq!(scene.pair("tom", "tom").await, Some(id));

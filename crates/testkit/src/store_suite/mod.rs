@@ -375,6 +375,12 @@ impl<E: Engine> Scene<E> {
         self.store = Some(self.engine.open(Arc::clone(&self.clock)).await);
     }
 
+    /// Drops the store without closing it and opens it anew: what it had put off is lost with its memory.
+    pub async fn crash(&mut self) {
+        self.store = None;
+        self.store = Some(self.engine.open(Arc::clone(&self.clock)).await);
+    }
+
     /// Checks every counter.
     pub async fn audit(&self) {
         assert_eq!(self.engine.audit().await, Vec::<String>::new());

@@ -177,12 +177,20 @@ pub async fn agrees<E: Engine>(engine: E, operations: &[[u8; 4]]) {
     for (number, operation) in operations.iter().enumerate() {
         world.scene.clock.advance_ms(1);
         world.step(*operation).await;
+        // An engine may put work off until it is asked.
+        if operation[0] < 192 {
+            continue;
+        }
         for who in 0..3 {
             world.compare_list(who, *operation).await;
             world.compare_unread(who).await;
         }
         let plain = &world.plains[number % world.plains.len()];
         world.compare_history(plain, number).await;
+    }
+    for who in 0..3 {
+        world.compare_list(who, [0; 4]).await;
+        world.compare_unread(who).await;
     }
     for plain in &world.plains {
         world.compare_history(plain, 0).await;
