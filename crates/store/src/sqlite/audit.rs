@@ -85,8 +85,8 @@ pub(super) fn audit_file(db: &Connection) -> rusqlite::Result<Vec<String>> {
     }
     audit_index(db, &mut differences)?;
     let mut tails: HashMap<i64, Vec<Entry>> = HashMap::new();
-    for (conversation, entry) in unindexed(db)? {
-        tails.entry(conversation_key(conversation)).or_default().push(entry);
+    for entry in unindexed(db)? {
+        tails.entry(conversation_key(entry.message.conversation)).or_default().push(entry);
     }
     let mut statement = db.prepare(
         "SELECT c.id, h.conversation IS NOT NULL, h.last_seq, h.total, h.last_message_at, h.last_message, \
@@ -119,13 +119,13 @@ pub(super) fn audit_file(db: &Connection) -> rusqlite::Result<Vec<String>> {
 impl Head {
     /// The head as it is with a message of the tail.
     fn move_on(&mut self, entry: &Entry) {
-        self.last_seq = int(entry.seq);
+        self.last_seq = int(entry.seq());
         self.total = int(entry.ordinal);
-        self.said_at = self.said_at.max(entry.at.0);
-        self.touched_at = self.touched_at.max(entry.at.0);
+        self.said_at = self.said_at.max(entry.message.timestamp.0);
+        self.touched_at = self.touched_at.max(entry.message.timestamp.0);
         if entry.shown {
             self.newest = self.newest.max(Some(entry.spot()));
-            self.newest_seq = int(entry.seq);
+            self.newest_seq = int(entry.seq());
         }
     }
 }
@@ -241,7 +241,7 @@ fn scan(db: &Connection, id: i64, cleared: Spot, tail: &[Entry]) -> rusqlite::Re
         )?
         .query_map([id], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    ids.extend(tail.iter().map(|entry| message_key(entry.id)));
+    ids.extend(tail.iter().map(|entry| message_key(entry.message.id)));
     let mut found = Vec::with_capacity(ids.len());
     for message in ids {
         found.push(scan_one(db, message)?);
@@ -292,7 +292,7 @@ fn audit_places(
         )?
         .query_map([id], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    seqs.extend(tail.iter().map(|entry| int(entry.seq)));
+    seqs.extend(tail.iter().map(|entry| int(entry.seq())));
     // Up to here places may be missing.
     let forgotten = if head.cleared == NOWHERE {
         0
@@ -355,7 +355,10 @@ fn audit_members(
         let unread: Vec<&&Scanned> =
             new.iter().filter(|message| !message.recalled && !removed.contains(&message.id)).collect();
         let gone = i64::try_from(new.len() - unread.len()).unwrap_or(i64::MAX);
-        let own = tail.iter().filter(|entry| entry.counted && entry.sender.as_str() == member.client).count();
+        let own = tail
+            .iter()
+            .filter(|entry| entry.counted && entry.message.sender.as_str() == member.client)
+            .count();
         let sent = member.sent + i64::try_from(own).unwrap_or(i64::MAX);
         let counted = (head.total - member.read_total) - (sent - member.read_own) - gone;
         let scanned = i64::try_from(unread.len()).unwrap_or(i64::MAX);

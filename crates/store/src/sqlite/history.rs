@@ -79,7 +79,7 @@ pub(super) fn read(
 }
 
 /// About the bytes of a message in an answer.
-fn size(message: &Message) -> usize {
+pub(super) fn size(message: &Message) -> usize {
     message.body.payload.bytes.len() + message.mentions.size()
 }
 

@@ -49,10 +49,10 @@ impl Hots {
     }
 
     /// Moves on past a message.
-    pub(super) fn said(&mut self, id: ConversationId, entry: &Entry) {
-        if let Some(hot) = self.hots.get_mut(&id) {
-            hot.place.after(entry);
-        }
+    pub(super) fn said(&mut self, entry: &Entry) -> Option<Hot> {
+        let hot = self.hots.get_mut(&entry.message.conversation)?;
+        hot.place.after(entry);
+        Some(hot.clone())
     }
 
     pub(super) fn remove(&mut self, id: ConversationId) {

@@ -96,8 +96,10 @@ pub(super) fn load(db: &Connection, file: FileKey, tails: &Tails) -> rusqlite::R
         FileKey::Main => None,
         FileKey::Bucket(bucket) => Some(bucket),
     });
-    for (conversation, entry) in unindexed(db)? {
-        tails.push(conversation, entry);
+    for entry in unindexed(db)? {
+        let conversation = entry.message.conversation;
+        tails.push(entry, None);
+        tails.committed(conversation);
     }
     Ok(())
 }

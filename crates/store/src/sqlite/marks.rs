@@ -56,10 +56,10 @@ pub(super) fn covered(db: &Connection, place: &Place, until: Spot) -> Work<Optio
 fn covered_with_tail(tx: &Tx<'_>, place: &Place, until: Spot) -> Work<Option<Covered>> {
     match tx.tails.newest_until(place.id, until) {
         Some(entry) => Ok(Some(Covered {
-            seq: entry.seq,
+            seq: entry.seq(),
             ordinal: entry.ordinal,
-            timestamp: entry.at,
-            newest: entry.seq == place.newest_seq,
+            timestamp: entry.message.timestamp,
+            newest: entry.seq() == place.newest_seq,
         })),
         None => covered(tx.db, place, until),
     }

@@ -11,28 +11,31 @@
 //! something was said moments ago.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use posthouse_core::expiry::Bucket;
-use posthouse_core::id::{ClientId, ClientToken, ConversationId, MessageId};
-use posthouse_core::message::Position;
+use posthouse_core::id::{ClientId, ClientToken, ConversationId, MessageId, Seq};
+use posthouse_core::listing::{Entry as Shown, EntryKind, Stretch};
+use posthouse_core::message::{Body, Message, Payload};
+use posthouse_core::port::store::PAGE_BYTES_MAX;
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
+use super::history::size;
+use super::hot::Hot;
 use super::rows::{
-    Place, Spot, Work, client_of, conversation_key, conversation_of, int, kind_of, message_id_of,
-    message_key, time_of, uint, unreadable,
+    MESSAGE_COLUMNS, Place, Spot, Work, conversation_key, int, kind_of, message_columns, message_key,
+    message_of, spot, uint, unreadable,
 };
 
 /// A message that is not in the index yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) struct Entry {
-    pub(super) id: MessageId,
-    pub(super) at: Timestamp,
-    pub(super) seq: u64,
+    /// As it was said: whatever changes it brings it into the index first.
+    pub(super) message: Message,
     /// Counted messages up to and with it.
     pub(super) ordinal: u64,
-    pub(super) sender: ClientId,
     pub(super) shown: bool,
     pub(super) counted: bool,
     pub(super) token: Option<ClientToken>,
@@ -40,23 +43,49 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn spot(&self) -> Spot {
-        (self.at.0, message_key(self.id))
+        spot(self.message.position())
+    }
+
+    pub(super) fn seq(&self) -> u64 {
+        self.message.seq.0
+    }
+
+    fn id(&self) -> MessageId {
+        self.message.id
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        let token = self.token.clone()?;
+        Some((self.message.conversation, self.message.sender.clone(), token))
+    }
+
+    /// About the memory that it takes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.message.body.payload.bytes.len()
+    }
+
+    /// Without the frame that the content came in, of which it may be a small part.
+    pub(super) fn with_own_bytes(mut self) -> Self {
+        let payload = &self.message.body.payload;
+        let payload = Payload { schema: payload.schema, bytes: Bytes::copy_from_slice(&payload.bytes) };
+        self.message.body = Body { payload, ..self.message.body };
+        self
     }
 }
 
 impl Place {
     /// Moves on past a message that was said here.
     pub(super) fn after(&mut self, entry: &Entry) {
-        self.last_seq = entry.seq;
+        self.last_seq = entry.seq();
         self.total = entry.ordinal;
-        self.said_at = self.said_at.max(entry.at);
+        self.said_at = self.said_at.max(entry.message.timestamp);
         if entry.shown {
             // An import may be newer.
-            self.newest = self.newest.max(Some(Position { timestamp: entry.at, id: entry.id }));
-            self.newest_seq = entry.seq;
+            self.newest = self.newest.max(Some(entry.message.position()));
+            self.newest_seq = entry.seq();
         }
         if entry.counted {
-            self.unread_at = self.unread_at.max(entry.id.time());
+            self.unread_at = self.unread_at.max(entry.id().time());
         }
     }
 }
@@ -70,10 +99,22 @@ pub(super) struct Tails {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Oldest first; never empty.
-    entries: HashMap<ConversationId, Vec<Entry>>,
+    tails: HashMap<ConversationId, Tail>,
     tokens: HashMap<TokenKey, MessageId>,
     len: usize,
+    bytes: usize,
+}
+
+/// The tail of one conversation.
+#[derive(Debug, Default)]
+struct Tail {
+    /// Oldest first; never empty.
+    entries: Vec<Arc<Entry>>,
+    /// How many of them are on disk; the others are in the commit in the making.
+    committed: usize,
+    /// The conversation as it was when the last one was said; since then nobody came or went. `None` after a
+    /// start.
+    hot: Option<Hot>,
 }
 
 type TokenKey = (ConversationId, ClientId, ClientToken);
@@ -84,14 +125,15 @@ impl Tails {
         self.lock().len == 0
     }
 
-    /// How many messages are not in the index.
-    pub(super) fn len(&self) -> usize {
-        self.lock().len
+    /// How many messages are not in the index, and about the memory they take.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.len, state.bytes)
     }
 
     /// The conversations that have one, in the order of the index.
     pub(super) fn conversations(&self) -> Vec<ConversationId> {
-        let mut found: Vec<ConversationId> = self.lock().entries.keys().copied().collect();
+        let mut found: Vec<ConversationId> = self.lock().tails.keys().copied().collect();
         found.sort_unstable();
         found
     }
@@ -102,30 +144,40 @@ impl Tails {
         conversations: impl IntoIterator<Item = ConversationId>,
     ) -> Vec<ConversationId> {
         let state = self.lock();
-        conversations.into_iter().filter(|id| state.entries.contains_key(id)).collect()
+        conversations.into_iter().filter(|id| state.tails.contains_key(id)).collect()
     }
 
     /// Adds a message behind the others of its conversation.
-    pub(super) fn push(&self, conversation: ConversationId, entry: Entry) {
+    pub(super) fn push(&self, entry: Entry, hot: Option<Hot>) {
         let mut state = self.lock();
-        if let Some(token) = &entry.token {
-            state.tokens.insert((conversation, entry.sender.clone(), token.clone()), entry.id);
+        if let Some(key) = entry.token_key() {
+            state.tokens.insert(key, entry.id());
         }
-        state.entries.entry(conversation).or_default().push(entry);
         state.len += 1;
+        state.bytes += entry.bytes();
+        let tail = state.tails.entry(entry.message.conversation).or_default();
+        tail.entries.push(Arc::new(entry));
+        tail.hot = hot;
+    }
+
+    /// Notes that everything said in a conversation is on disk.
+    pub(super) fn committed(&self, conversation: ConversationId) {
+        if let Some(tail) = self.lock().tails.get_mut(&conversation) {
+            tail.committed = tail.entries.len();
+        }
     }
 
     /// The entries of a conversation after the first `skip`.
-    pub(super) fn after(&self, conversation: ConversationId, skip: usize) -> Vec<Entry> {
+    pub(super) fn after(&self, conversation: ConversationId, skip: usize) -> Vec<Arc<Entry>> {
         let state = self.lock();
-        state.entries.get(&conversation).and_then(|entries| entries.get(skip..)).unwrap_or_default().to_vec()
+        state.tails.get(&conversation).and_then(|tail| tail.entries.get(skip..)).unwrap_or_default().to_vec()
     }
 
     /// The newest shown message at or before a spot, if the tail reaches back that far.
-    pub(super) fn newest_until(&self, conversation: ConversationId, until: Spot) -> Option<Entry> {
+    pub(super) fn newest_until(&self, conversation: ConversationId, until: Spot) -> Option<Arc<Entry>> {
         let state = self.lock();
-        let entries = state.entries.get(&conversation)?;
-        entries.iter().rev().find(|entry| entry.shown && entry.spot() <= until).cloned()
+        let tail = state.tails.get(&conversation)?;
+        tail.entries.iter().rev().find(|entry| entry.shown && entry.spot() <= until).cloned()
     }
 
     /// The message that a sender has called so.
@@ -142,32 +194,75 @@ impl Tails {
     /// A conversation as it is with its tail, from what its rows say.
     pub(super) fn applied(&self, mut place: Place) -> Place {
         let state = self.lock();
-        for entry in state.entries.get(&place.id).into_iter().flatten() {
+        for entry in state.tails.get(&place.id).into_iter().flat_map(|tail| &tail.entries) {
             // The writer may have indexed some of it in this very transaction.
-            if entry.seq > place.last_seq {
+            if entry.seq() > place.last_seq {
                 place.after(entry);
             }
         }
         place
     }
 
+    /// The timeline after a place for a member, where all of that is in the tail: who has just been told of a
+    /// message need not wait for the index. Whatever decides what a member sees (coming, deleting,
+    /// recalling) brings the tail into the index first, so every member sees all of it.
+    pub(super) fn stretch(
+        &self,
+        app: i64,
+        reader: &ClientId,
+        conversation: ConversationId,
+        after: Seq,
+        limit: usize,
+        now: Timestamp,
+    ) -> Option<Stretch> {
+        let state = self.lock();
+        let tail = state.tails.get(&conversation)?;
+        let hot = tail.hot.as_ref().filter(|hot| hot.app == app)?;
+        let committed = tail.entries.get(..tail.committed)?;
+        let (first, last) = (committed.first()?.seq(), committed.last()?.seq());
+        let is_theirs = hot.place.kind.stores_members() && hot.members.contains(reader);
+        if after.0 + 1 < first || !is_theirs || hot.place.kind.ensure_alive(now).is_err() {
+            return None;
+        }
+        let from = committed.partition_point(|entry| entry.seq() <= after.0);
+        let mut entries: Vec<Shown> = Vec::new();
+        let mut bytes = 0;
+        for entry in committed[from..].iter().take(limit) {
+            bytes += size(&entry.message);
+            if bytes > PAGE_BYTES_MAX && !entries.is_empty() {
+                break;
+            }
+            entries.push(Shown { seq: entry.message.seq, what: EntryKind::Message(entry.message.clone()) });
+        }
+        let end = match entries.last() {
+            Some(entry) => entry.seq,
+            None => Seq(last.max(after.0)),
+        };
+        Some(Stretch { entries, end, more: end.0 < last })
+    }
+
     /// Lets go of the oldest entries of a conversation, which are in the index now.
     pub(super) fn drop_oldest(&self, conversation: ConversationId, count: usize) {
-        self.lock().cut(conversation, |entries| entries.drain(..count.min(entries.len())).collect());
+        self.lock().cut(conversation, |tail| {
+            let gone: Vec<_> = tail.entries.drain(..count.min(tail.entries.len())).collect();
+            tail.committed = tail.committed.saturating_sub(gone.len());
+            gone
+        });
     }
 
     /// Takes the newest entries of a conversation back: their commit failed.
     pub(super) fn drop_newest(&self, conversation: ConversationId, count: usize) {
-        self.lock().cut(conversation, |entries| entries.split_off(entries.len().saturating_sub(count)));
+        self.lock()
+            .cut(conversation, |tail| tail.entries.split_off(tail.entries.len().saturating_sub(count)));
     }
 
     /// Forgets what lies in the lasting file, or in one bucket.
     pub(super) fn forget(&self, bucket: Option<Bucket>) {
         let mut state = self.lock();
         let gone: Vec<ConversationId> =
-            state.entries.keys().copied().filter(|id| id.bucket() == bucket).collect();
+            state.tails.keys().copied().filter(|id| id.bucket() == bucket).collect();
         for conversation in gone {
-            state.cut(conversation, std::mem::take);
+            state.cut(conversation, |tail| std::mem::take(&mut tail.entries));
         }
     }
 
@@ -178,23 +273,24 @@ impl Tails {
 }
 
 impl State {
-    fn cut(&mut self, conversation: ConversationId, cut: impl FnOnce(&mut Vec<Entry>) -> Vec<Entry>) {
-        let Some(entries) = self.entries.get_mut(&conversation) else { return };
-        let gone = cut(entries);
-        if entries.is_empty() {
-            self.entries.remove(&conversation);
+    fn cut(&mut self, conversation: ConversationId, cut: impl FnOnce(&mut Tail) -> Vec<Arc<Entry>>) {
+        let Some(tail) = self.tails.get_mut(&conversation) else { return };
+        let gone = cut(tail);
+        if tail.entries.is_empty() {
+            self.tails.remove(&conversation);
         }
-        self.len -= gone.len();
-        for Entry { sender, token, .. } in gone {
-            if let Some(token) = token {
-                self.tokens.remove(&(conversation, sender, token));
+        for entry in gone {
+            self.len -= 1;
+            self.bytes -= entry.bytes();
+            if let Some(key) = entry.token_key() {
+                self.tokens.remove(&key);
             }
         }
     }
 }
 
 /// Brings entries of one conversation, its oldest that are not in the index, into it.
-pub(super) fn index(db: &Connection, id: ConversationId, entries: &[Entry]) -> Work<()> {
+pub(super) fn index(db: &Connection, id: ConversationId, entries: &[Arc<Entry>]) -> Work<()> {
     let Some(last) = entries.last() else { return Ok(()) };
     let key = conversation_key(id);
     let counts_unread = db
@@ -206,15 +302,15 @@ pub(super) fn index(db: &Connection, id: ConversationId, entries: &[Entry]) -> W
     let mut timeline =
         db.prepare_cached("INSERT INTO timeline (conversation, seq, id) VALUES (?1, ?2, ?3)")?;
     for entry in entries {
-        timeline.execute((key, int(entry.seq), message_key(entry.id)))?;
+        timeline.execute((key, int(entry.seq()), message_key(entry.id())))?;
     }
     let mut history = db.prepare_cached("INSERT INTO history (conversation, at, id) VALUES (?1, ?2, ?3)")?;
     for entry in entries.iter().filter(|entry| entry.shown) {
-        history.execute((key, entry.at.0, message_key(entry.id)))?;
+        history.execute((key, entry.message.timestamp.0, message_key(entry.id())))?;
     }
     for entry in entries {
         if let Some(token) = &entry.token {
-            add_token(db, id, &entry.sender, token, entry.id)?;
+            add_token(db, id, &entry.message.sender, token, entry.id())?;
         }
     }
 
@@ -226,11 +322,11 @@ pub(super) fn index(db: &Connection, id: ConversationId, entries: &[Entry]) -> W
     )?
     .execute((
         key,
-        int(last.seq),
+        int(last.seq()),
         int(last.ordinal),
-        last.at.0,
-        counted.map_or(0, |entry| entry.id.time().0),
-        shown.map(|entry| int(entry.seq)),
+        last.message.timestamp.0,
+        counted.map_or(0, |entry| entry.id().time().0),
+        shown.map(|entry| int(entry.seq())),
     ))?;
     if let Some(shown) = shown {
         // An import may be newer.
@@ -238,14 +334,15 @@ pub(super) fn index(db: &Connection, id: ConversationId, entries: &[Entry]) -> W
             "UPDATE head SET last_message = ?3, last_message_at = ?2 WHERE conversation = ?1 \
              AND (last_message IS NULL OR (?2, ?3) > (last_message_at, last_message))",
         )?
-        .execute((key, shown.at.0, message_key(shown.id)))?;
+        .execute((key, shown.message.timestamp.0, message_key(shown.id())))?;
     }
     if counts_unread {
         let mut sent: Vec<(&ClientId, i64)> = Vec::new();
         for entry in entries.iter().filter(|entry| entry.counted) {
-            match sent.iter_mut().find(|(sender, _)| *sender == &entry.sender) {
+            let sender = &entry.message.sender;
+            match sent.iter_mut().find(|(known, _)| *known == sender) {
                 Some((_, count)) => *count += 1,
-                None => sent.push((&entry.sender, 1)),
+                None => sent.push((sender, 1)),
             }
         }
         let mut update =
@@ -282,30 +379,29 @@ pub(super) fn set_indexed_until(db: &Connection, until: MessageId) -> rusqlite::
 }
 
 /// What the log of a file holds that its index doesn't, in the order of the log.
-pub(super) fn unindexed(db: &Connection) -> rusqlite::Result<Vec<(ConversationId, Entry)>> {
-    let mut statement = db.prepare(
-        "SELECT m.id, m.conversation, m.seq, m.timestamp, m.ordinal, m.sender, m.shown, m.counted, m.token \
-         FROM message m CROSS JOIN head h ON h.conversation = m.conversation \
-         WHERE m.id > ?1 AND m.seq > h.last_seq ORDER BY m.id",
-    )?;
-    let rows =
-        statement.query_map([indexed_until(db)?], |row| Ok((conversation_of(row, 1)?, entry(row)?)))?;
+pub(super) fn unindexed(db: &Connection) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement = db.prepare(concat!(
+        "SELECT ",
+        message_columns!(),
+        ", m.ordinal, m.shown, m.counted, m.token FROM message m CROSS JOIN head h \
+         ON h.conversation = m.conversation WHERE m.id > ?1 AND m.seq > h.last_seq ORDER BY m.id"
+    ))?;
+    let rows = statement.query_map([indexed_until(db)?], entry)?;
     rows.collect()
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
-    let token = match row.get_ref(8)?.as_str_or_null()? {
-        Some(text) => Some(ClientToken::parse(text).map_err(|error| unreadable(8, error.to_string()))?),
+    let token = match row.get_ref(MESSAGE_COLUMNS + 3)?.as_str_or_null()? {
+        Some(text) => Some(
+            ClientToken::parse(text).map_err(|error| unreadable(MESSAGE_COLUMNS + 3, error.to_string()))?,
+        ),
         None => None,
     };
     Ok(Entry {
-        id: message_id_of(row, 0)?,
-        at: time_of(row, 3)?,
-        seq: uint(row.get(2)?),
-        ordinal: uint(row.get(4)?),
-        sender: client_of(row, 5)?,
-        shown: row.get(6)?,
-        counted: row.get(7)?,
+        message: message_of(row)?,
+        ordinal: uint(row.get(MESSAGE_COLUMNS)?),
+        shown: row.get(MESSAGE_COLUMNS + 1)?,
+        counted: row.get(MESSAGE_COLUMNS + 2)?,
         token,
     })
 }
@@ -313,21 +409,37 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use posthouse_core::conversation::Kind;
+    use posthouse_core::message::{BodyKind, Mentions, Origin, SchemaTag};
+
     use super::*;
 
     fn conversation(number: u64) -> ConversationId {
         ConversationId::from_u64(number).unwrap()
     }
 
-    fn entry(seq: u64) -> Entry {
+    fn said(id: ConversationId, seq: u64) -> Entry {
+        let payload = Payload { schema: SchemaTag(1), bytes: Bytes::from_static(b"words") };
         Entry {
-            id: MessageId::from_u64(100 + seq).unwrap(),
-            at: Timestamp(1_000),
-            seq,
+            message: Message {
+                id: MessageId::from_u64(100 + seq).unwrap(),
+                conversation: id,
+                seq: Seq(seq),
+                timestamp: Timestamp(1_000),
+                sender: ClientId::parse("tom").unwrap(),
+                body: Body { kind: BodyKind::Text, summary: None, payload },
+                mentions: Mentions::default(),
+                receipt: false,
+                patched_at: None,
+                delivered_at: None,
+                read_at: None,
+                origin: Origin::Client,
+                edits: 0,
+                patched_by: None,
+            },
             ordinal: seq,
-            sender: ClientId::parse("tom").unwrap(),
-            shown: seq % 2 == 0,
-            counted: seq % 2 == 0,
+            shown: seq.is_multiple_of(2),
+            counted: seq.is_multiple_of(2),
             token: ClientToken::parse(&format!("t{seq}")).ok(),
         }
     }
@@ -335,10 +447,14 @@ mod tests {
     fn filled() -> Tails {
         let tails = Tails::default();
         for seq in 1..=4 {
-            tails.push(conversation(7), entry(seq));
+            tails.push(said(conversation(7), seq), None);
         }
-        tails.push(conversation(3), entry(1));
+        tails.push(said(conversation(3), 1), None);
         tails
+    }
+
+    fn left(tails: &Tails, id: ConversationId) -> Vec<u64> {
+        tails.after(id, 0).iter().map(|entry| entry.seq()).collect()
     }
 
     #[test]
@@ -346,37 +462,36 @@ mod tests {
         let tails = filled();
         assert_eq!(tails.conversations(), [conversation(3), conversation(7)]);
         assert_eq!(tails.among([conversation(7), conversation(8)]), [conversation(7)]);
-        assert_eq!((tails.len(), tails.is_empty()), (5, false));
+        assert_eq!((tails.size().0, tails.is_empty()), (5, false));
     }
 
     #[test]
     fn what_is_in_the_index_is_let_go_with_its_tokens() {
         let tails = filled();
-        let (tom, token) = (ClientId::parse("tom").unwrap(), |text: &str| ClientToken::parse(text).unwrap());
-        assert_eq!(tails.called(conversation(7), &tom, &token("t2")), Some(entry(2).id));
+        let (tom, token) = (ClientId::parse("tom").unwrap(), ClientToken::parse("t2").unwrap());
+        assert_eq!(tails.called(conversation(7), &tom, &token), Some(said(conversation(7), 2).id()));
         tails.drop_oldest(conversation(7), 3);
-        assert_eq!(tails.called(conversation(7), &tom, &token("t2")), None);
-        assert_eq!(tails.after(conversation(7), 0), [entry(4)]);
+        assert_eq!(tails.called(conversation(7), &tom, &token), None);
+        assert_eq!(left(&tails, conversation(7)), [4]);
         tails.drop_oldest(conversation(7), 9);
         assert!(tails.among([conversation(7)]).is_empty());
-        assert_eq!(tails.len(), 1);
+        assert_eq!(tails.size(), (1, said(conversation(3), 1).bytes()));
     }
 
     #[test]
     fn what_was_not_committed_is_taken_back() {
         let tails = filled();
         tails.drop_newest(conversation(7), 3);
-        assert_eq!(tails.after(conversation(7), 0), [entry(1)]);
+        assert_eq!(left(&tails, conversation(7)), [1]);
         tails.drop_newest(conversation(7), 1);
-        assert_eq!((tails.among([conversation(7)]), tails.len()), (vec![], 1));
+        assert_eq!((tails.among([conversation(7)]), tails.size().0), (vec![], 1));
     }
 
     #[test]
     fn only_what_is_part_of_history_is_covered() {
         let tails = filled();
-        let until = |id: u64| tails.newest_until(conversation(7), (1_000, i64::try_from(id).unwrap()));
-        assert_eq!(until(103), Some(entry(2)));
-        assert_eq!(until(101), None);
+        let until = |id: i64| tails.newest_until(conversation(7), (1_000, id)).map(|entry| entry.seq());
+        assert_eq!((until(103), until(101)), (Some(2), None));
         assert_eq!(tails.newest_until(conversation(9), (i64::MAX, i64::MAX)), None);
     }
 
@@ -384,10 +499,51 @@ mod tests {
     fn a_bucket_is_forgotten_alone() {
         let tails = filled();
         let temporary = ConversationId::temporary(Bucket::from_bits(5), 1);
-        tails.push(temporary, entry(1));
+        tails.push(said(temporary, 1), None);
         tails.forget(temporary.bucket());
-        assert_eq!((tails.among([temporary]), tails.len()), (vec![], 5));
+        assert_eq!((tails.among([temporary]), tails.size().0), (vec![], 5));
         tails.forget(None);
         assert!(tails.is_empty());
+    }
+
+    #[test]
+    fn only_members_are_served_from_a_tail_and_only_what_is_on_disk() {
+        let (tails, id) = (Tails::default(), conversation(7));
+        let place = Place {
+            id,
+            kind: Kind::Group,
+            updated_at: Timestamp(0),
+            last_seq: 2,
+            total: 2,
+            newest: None,
+            newest_seq: 2,
+            said_at: Timestamp(0),
+            cleared: (0, 0),
+            unread_at: Timestamp(0),
+            patched_at: Timestamp(0),
+        };
+        let hot = Hot { app: 1, place, members: [ClientId::parse("jerry").unwrap()].into() };
+        let ask = |app, who: &str, after, limit| {
+            let found =
+                tails.stretch(app, &ClientId::parse(who).unwrap(), id, Seq(after), limit, Timestamp(1));
+            found.map(|found| {
+                let seqs: Vec<u64> = found.entries.iter().map(|entry| entry.seq.0).collect();
+                (seqs, found.end.0, found.more)
+            })
+        };
+        for seq in 3..=5 {
+            tails.push(said(id, seq), Some(hot.clone()));
+        }
+        assert_eq!(ask(1, "jerry", 2, 9), None, "nothing is on disk");
+        tails.committed(id);
+        tails.push(said(id, 6), Some(hot));
+        assert_eq!(ask(1, "jerry", 2, 9), Some((vec![3, 4, 5], 5, false)));
+        assert_eq!(ask(1, "jerry", 3, 1), Some((vec![4], 4, true)));
+        assert_eq!(ask(1, "jerry", 5, 9), Some((vec![], 5, false)));
+        assert_eq!(ask(1, "jerry", 1, 9), None, "the tail doesn't reach back that far");
+        assert_eq!((ask(2, "jerry", 2, 9), ask(1, "tom", 2, 9)), (None, None));
+        tails.drop_newest(id, 1);
+        tails.drop_oldest(id, 2);
+        assert_eq!(ask(1, "jerry", 4, 9), Some((vec![5], 5, false)));
     }
 }

@@ -115,6 +115,10 @@ impl Timeline for SqliteStore {
         limit: usize,
     ) -> Result<Stretch> {
         let app = self.app_key(app).await?;
+        let now = self.options.clock.now();
+        if let Some(stretch) = self.tails.stretch(app, reader, conversation, after, limit, now) {
+            return Ok(stretch);
+        }
         let reader = reader.clone();
         self.read_from(conversation, move |db, now| {
             let place = place(db, app, conversation, now)?;
@@ -427,17 +431,7 @@ fn say(tx: &mut Tx<'_>, place: &Place, new: NewMessage, members: &[ClientId]) ->
     if counted && place.kind.counts_unread() {
         add_mentions(tx.db, &message, &message.mentions, members)?;
     }
-    let entry = tail::Entry {
-        id: message.id,
-        at: message.timestamp,
-        seq: message.seq.0,
-        ordinal: total,
-        sender: message.sender.clone(),
-        shown,
-        counted,
-        token,
-    };
-    tx.said(place.id, entry);
+    tx.said(tail::Entry { message: message.clone(), ordinal: total, shown, counted, token });
     Ok(message)
 }
 

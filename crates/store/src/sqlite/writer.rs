@@ -49,6 +49,9 @@ const COMMIT_SPACING: Duration = Duration::from_millis(1);
 /// what waits is read again after a crash.
 const RUN_EVERY: Duration = Duration::from_secs(10);
 
+/// And how much memory may wait.
+const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// Messages that a commit brings into the index for each job it serves, so that runs keep up.
 const INDEXED_PER_JOB: usize = 8;
 
@@ -89,7 +92,7 @@ pub(super) struct Tx<'a> {
     hots: &'a mut Hots,
     /// Conversations taken into `hots` by this job.
     warmed: Vec<ConversationId>,
-    said: Option<(ConversationId, tail::Entry)>,
+    said: Option<tail::Entry>,
 }
 
 /// What of the index a job reads or changes, so that it is up to date before.
@@ -137,8 +140,8 @@ impl Tx<'_> {
     }
 
     /// Notes that a message is in the log, as the last thing that a job does.
-    pub(super) fn said(&mut self, conversation: ConversationId, entry: tail::Entry) {
-        self.said = Some((conversation, entry));
+    pub(super) fn said(&mut self, entry: tail::Entry) {
+        self.said = Some(entry);
     }
 
     /// The time of a patch after one at `previous` in the same conversation. No two patches of an app
@@ -439,14 +442,17 @@ impl Writer {
             }
         }
         let is_kept = |id: ConversationId| batch.touched.get(&FileKey::of(id)).is_some_and(Result::is_ok);
-        for (id, count) in &batch.said {
-            if !is_kept(*id) {
-                self.tails.drop_newest(*id, *count);
-            }
-        }
+        // In this order: nobody is to see what a member who came in between must not.
         for (id, count) in &batch.indexed {
             if is_kept(*id) {
                 self.tails.drop_oldest(*id, *count);
+            }
+        }
+        for (id, count) in &batch.said {
+            if is_kept(*id) {
+                self.tails.committed(*id);
+            } else {
+                self.tails.drop_newest(*id, *count);
             }
         }
     }
@@ -524,9 +530,10 @@ impl Writer {
             for id in warmed {
                 self.hots.remove(id);
             }
-        } else if let Some((id, entry)) = said {
-            self.hots.said(id, &entry);
-            self.tails.push(id, entry);
+        } else if let Some(entry) = said {
+            let id = entry.message.conversation;
+            let hot = self.hots.said(&entry);
+            self.tails.push(entry.with_own_bytes(), hot);
             *batch.said.entry(id).or_default() += 1;
             self.run.said_in(files[0]);
         }
@@ -611,7 +618,9 @@ impl Writer {
 
     /// Begins a run over all tails if it is time for one.
     fn begin_run(&mut self) {
-        let due = self.run.since.elapsed() >= RUN_EVERY || self.tails.len() >= self.options.tail_max.max(1);
+        let (len, bytes) = self.tails.size();
+        let long = len >= self.options.tail_max.max(1) || bytes >= TAIL_BYTES_MAX;
+        let due = long || self.run.since.elapsed() >= RUN_EVERY;
         if !self.run.is_under_way() && !self.run.spoken.is_empty() && due {
             self.begin_run_now();
         }
