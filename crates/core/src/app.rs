@@ -62,9 +62,10 @@ macro_rules! settings {
                 vec![ $( (stringify!($name), self.$name.to_string()), )+ ]
             }
 
-            /// Sets `name` from text, within its range.
+            /// Sets `name` from text, within its range, or several at once by the name of a preset.
             pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
                 match name {
+                    PRESET => self.apply(value),
                     $( stringify!($name) => {
                         self.$name = <$type as SettingValue>::parse(value, $min, $max)?;
                         Ok(())
@@ -239,8 +240,69 @@ settings! {
     user_token_seconds: u32 = 5_184_000, 60 => 2_147_483_647;
     /// Largest file that may be uploaded, in bytes.
     file_bytes_max: u32 = 10 * 1024 * 1024, 1 => 100 * 1024 * 1024;
+    /// Messages that one client may send, edit and recall in a minute, over all its connections; more are refused. 0 is any number.
+    messages_per_minute: u32 = 6_000, 0 => 1_000_000;
+    /// How often one client may read history in a minute; more is refused. 0 is any number.
+    history_per_minute: u32 = 3_000, 0 => 1_000_000;
+    /// Other calls of one client in a minute (logins, conversations, members, lists; not receipts and marks); more are refused. 0 is any number.
+    calls_per_minute: u32 = 3_000, 0 => 1_000_000;
+    /// How many of each may come at once before the limits per minute count.
+    rate_burst: u32 = 200, 1 => 100_000;
+    /// Calls of each kind that the app's back end may make over Easemob's REST API in a minute; more are refused. 0 is any number.
+    server_calls_per_minute: u32 = 0, 0 => 1_000_000;
     /// Whether to accept compressed frames from Easemob's Web SDK: less traffic for 64 KiB of memory a connection.
     uplink_compression: bool = false, 0 => 1;
+}
+
+/// What stands for a setting's name before the name of a preset, as in `preset=as-vendor`.
+pub const PRESET: &str = "preset";
+
+/// Several settings at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preset {
+    /// As written in `app set NAME preset=…`.
+    pub name: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// The settings and their values.
+    pub values: &'static [(&'static str, &'static str)],
+}
+
+/// Every preset. The hosted clouds' figures: LeanCloud lets a client send 60 messages, read history 120
+/// times and do 30 other things a minute, Easemob an app call each address of its REST API 100 times a
+/// second.
+pub const PRESETS: &[Preset] = &[
+    Preset {
+        name: "as-vendor",
+        meaning: "the rate limits of the hosted clouds",
+        values: &[
+            ("messages_per_minute", "60"),
+            ("history_per_minute", "120"),
+            ("calls_per_minute", "30"),
+            ("rate_burst", "30"),
+            ("server_calls_per_minute", "6000"),
+        ],
+    },
+    Preset {
+        name: "unlimited",
+        meaning: "no rate limits, for load tests",
+        values: &[
+            ("messages_per_minute", "0"),
+            ("history_per_minute", "0"),
+            ("calls_per_minute", "0"),
+            ("server_calls_per_minute", "0"),
+        ],
+    },
+];
+
+impl Settings {
+    fn apply(&mut self, name: &str) -> Result<(), SettingError> {
+        let preset = PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| {
+            let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+            SettingError::Value(format!("one of {}", names.join(", ")))
+        })?;
+        preset.values.iter().try_for_each(|(name, value)| self.set(name, value))
+    }
 }
 
 #[cfg(test)]
@@ -256,6 +318,22 @@ mod tests {
         assert!(matches!(settings.set("will_grace_seconds", "11"), Err(SettingError::Value(_))));
         assert!(matches!(settings.set("edit_enabled", "yes"), Err(SettingError::Value(_))));
         assert_eq!(settings.set("nothing", "1"), Err(SettingError::Unknown));
+    }
+
+    #[test]
+    fn a_preset_sets_what_it_says_and_leaves_the_rest() {
+        for preset in PRESETS {
+            let mut settings = Settings { members_max: 7, ..Settings::default() };
+            settings.set(PRESET, preset.name).unwrap();
+            let entries = settings.entries();
+            for (name, value) in preset.values {
+                assert!(entries.contains(&(*name, (*value).to_owned())), "{name} of {}", preset.name);
+            }
+            let changed = Settings::default().entries().iter().zip(&entries).filter(|(a, b)| a != b).count();
+            assert!(changed <= preset.values.len() + 1 && settings.members_max == 7);
+        }
+        let refused = Settings::default().set(PRESET, "asvendor");
+        assert_eq!(refused, Err(SettingError::Value("one of as-vendor, unlimited".to_owned())));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::attribute::AttributeError;
 use crate::id::ClientId;
+use crate::rate::Rate;
 
 /// The domain's result.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -127,6 +128,14 @@ pub enum Error {
     /// Another device holds this client's tag, and the caller did not ask to displace it.
     #[error("another device has logged in with this tag")]
     SessionTaken,
+    /// The caller does this more often than the app allows.
+    #[error("too many {what} in a short time; the app allows {per_minute} a minute")]
+    TooFast {
+        /// What.
+        what: Rate,
+        /// The limit.
+        per_minute: u32,
+    },
     /// The caller's session is over.
     #[error("the session is over")]
     SessionOver,

@@ -24,6 +24,7 @@ pub mod message;
 pub mod port;
 pub mod presence;
 pub mod query;
+pub mod rate;
 pub mod receipt;
 pub mod router;
 pub mod session;

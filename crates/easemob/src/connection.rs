@@ -24,6 +24,7 @@ use posthouse_core::event::Event;
 use posthouse_core::id::{ClientId, ConversationId, DeviceId, MessageId, Seq, SessionId, Tag};
 use posthouse_core::listing::{Note, NoteKind, Queue, Waiting};
 use posthouse_core::message::{Body, Mentions, PatchMessage, PostMessage, Target};
+use posthouse_core::rate::Rate;
 use posthouse_core::receipt::{Acknowledge, MarkRead};
 use posthouse_core::session::{Caller, Crowd, Ending, OpenSession, Sink};
 use posthouse_core::time::Timestamp;
@@ -239,6 +240,10 @@ impl Connection {
                 send(out, Downlink::Provision(ProvisionReply::refusal(login, status)));
                 Flow::Close(LOGIN_REFUSED)
             }
+            Denied::Failure(Error::TooFast { .. }) => {
+                count_error("TOO_MANY_LOGINS");
+                Flow::Close(TRY_AGAIN)
+            }
             // An SDK takes every refusal for final, but comes back to a socket that closes.
             Denied::Failure(error) => {
                 tracing::warn!(%error, "a login could not be decided");
@@ -287,6 +292,7 @@ impl Connection {
     async fn enter(&mut self, admitted: Admitted, login: &Login, out: &mut Outbox) -> Result<(), Denied> {
         let Admitted { app, app_key, client, device, token, token_expires_at } = admitted;
         let posthouse = self.gateway.posthouse();
+        posthouse.admit(&app, &client, Rate::Calls)?;
         // Before the session: nobody gives way to a login that fails.
         posthouse.open_device(&Caller::without_session(app.clone(), client.clone()), &device).await?;
         let caller = posthouse.open_session(OpenSession {
@@ -601,6 +607,10 @@ impl Seat {
 
     /// What became of an order; `Ok(None)` for one that expects no answer.
     async fn obey(&mut self, posthouse: &Posthouse, order: Order) -> Result<Option<Done>, Refusal> {
+        if let Some(operation) = counted(&order) {
+            let admitted = posthouse.admit(&self.caller.app, &self.caller.client, Rate::Messages);
+            admitted.map_err(|error| self.refused(operation, &error))?;
+        }
         let (operation, done) = match order {
             Order::Post(post) => (Operation::Send, self.post(posthouse, post).await),
             Order::Acknowledge { target, message, read, note } => {
@@ -840,6 +850,17 @@ impl Seat {
         if self.lines.inbox_has_news() {
             send(out, Downlink::Notice { queue: outbound::system_queue() });
         }
+    }
+}
+
+/// What is refused if a client says too much. Receipts, marks and pulls come as often as others send
+/// messages, and SDKs don't expect to be refused them: only the connection's frames bound them.
+fn counted(order: &Order) -> Option<Operation> {
+    match order {
+        Order::Post(_) => Some(Operation::Send),
+        Order::Recall { .. } => Some(Operation::Recall),
+        Order::Edit { .. } => Some(Operation::Edit),
+        Order::Acknowledge { .. } | Order::MarkRead { .. } | Order::Room { .. } | Order::Nothing => None,
     }
 }
 

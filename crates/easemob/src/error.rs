@@ -3,7 +3,7 @@
 //! On MSYNC a status is a code and a text that SDKs compare letter by letter (client 3.5, 5.4).
 //! [`refusal`] maps each cause the domain names, by operation; [`LoginFault::status`] holds what a login
 //! can be told; [`table`] lists both for the reference of errors. A code 7 with a text that SDKs don't
-//! know leaves their promise pending for ever, so only [`Error::MessageTooLarge`] has it. What REST
+//! know leaves their promise pending for ever, so only [`Error::MessageTooLarge`] and [`Error::TooFast`] have it. What REST
 //! answers is in [`rest`].
 
 use std::borrow::Cow;
@@ -12,6 +12,7 @@ use posthouse_core::Error;
 use posthouse_core::attribute::AttributeError;
 use posthouse_core::error::StoreFault;
 use posthouse_core::id::ClientId;
+use posthouse_core::rate::Rate;
 
 use crate::auth::{BadToken, Over};
 use crate::wire::frame::Status;
@@ -45,6 +46,8 @@ pub(crate) mod reason {
     pub(crate) const NO_MESSAGE: &str = "Sorry, message does not exist";
     /// 221
     pub(crate) const NOT_CONTACT: &str = "nonroster";
+    /// 509, with code 7
+    pub(crate) const TOO_FAST: &str = "traffic limit";
     /// 511, with code 7
     pub(crate) const TOO_LARGE: &str = "Sorry, data is too large";
     /// 204
@@ -165,6 +168,7 @@ pub(crate) fn refusal(operation: Operation, error: &Error) -> Refusal {
             Operation::Send | Operation::Edit => Refusal::new(ErrorCode::PermissionDenied, reason::TOO_LARGE),
             Operation::Receipt | Operation::Recall => Refusal::failed(error.to_string()),
         },
+        Error::TooFast { .. } => Refusal::new(ErrorCode::PermissionDenied, reason::TOO_FAST),
         Error::ConversationFull { .. } => Refusal::failed(reason::GROUP_FULL),
         Error::AccountNotFound => Refusal::failed(reason::NO_USER),
         Error::NotContact => Refusal::failed(reason::NOT_CONTACT),
@@ -342,6 +346,7 @@ fn causes() -> Vec<Error> {
         Error::AttributesTooLarge { size: 40_000, max: 32_768 },
         Error::QueryTooDear,
         Error::TooManyWatched { max: posthouse_core::presence::WATCHED_MAX },
+        Error::TooFast { what: Rate::Messages, per_minute: 6_000 },
         Error::SessionTaken,
         Error::SessionOver,
         Error::Store(StoreFault::Full),
@@ -359,10 +364,13 @@ mod tests {
     #[test]
     fn the_table_has_a_line_for_each_cause_and_every_line_has_words() {
         let table = table();
-        assert_eq!(table.len(), 11 + 35 * 4);
+        assert_eq!(table.len(), 11 + 36 * 4);
         for row in table {
             assert!(row.code != 0 && !row.reason.is_empty() && !row.cause.is_empty(), "{row:?}");
-            assert!(row.code != 7 || row.reason == reason::TOO_LARGE, "{row:?}");
+            assert!(
+                row.code != 7 || [reason::TOO_LARGE, reason::TOO_FAST].contains(&&*row.reason),
+                "{row:?}"
+            );
         }
     }
 
@@ -380,6 +388,8 @@ mod tests {
             (Operation::Edit, Error::NotSender, "Sorry, You do not have permission"),
             (Operation::Edit, Error::EditDisabled, "Sorry, edit is not available"),
             (Operation::Send, Error::MessageTooLarge { size: 2, max: 1 }, "Sorry, data is too large"),
+            (Operation::Send, Error::TooFast { what: Rate::Messages, per_minute: 60 }, "traffic limit"),
+            (Operation::Edit, Error::TooFast { what: Rate::Messages, per_minute: 60 }, "traffic limit"),
         ] {
             assert_eq!(text(operation, &error), expected);
         }

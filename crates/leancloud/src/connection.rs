@@ -20,6 +20,7 @@ use posthouse_core::conversation::Found;
 use posthouse_core::event::{Event, Patch};
 use posthouse_core::id::{ClientId, ConversationId, DeviceId, MessageId, SessionId, Tag};
 use posthouse_core::message::{Body, Keep};
+use posthouse_core::rate::Rate;
 use posthouse_core::receipt::Unread;
 use posthouse_core::session::{Caller, Ending, OpenSession, Sink};
 use posthouse_core::time::Timestamp;
@@ -268,6 +269,18 @@ impl Connection {
             self.refuse(out, &envelope, &Refusal::new(Code::AppNotAvailable, words));
             return Flow::Continue;
         }
+        if let Some(desk) = &desk
+            && let Some((what, operation)) = counted(&request)
+            && let Err(error) = desk.posthouse.admit(&desk.caller.app, &desk.caller.client, what)
+        {
+            let refusal = Refusal::of(operation, &error);
+            let answer = match request {
+                Command::Direct(body) => failed_ack(&envelope, body.cid, desk.posthouse.stamp(), &refusal),
+                _ => refused(&envelope, &refusal),
+            };
+            self.answer(out, &envelope, &answer);
+            return Flow::Continue;
+        }
         match (desk, request) {
             (_, Command::SessionOpen(open)) => {
                 return self.open(&envelope, command.app_id.as_deref(), &open, out).await;
@@ -418,6 +431,14 @@ impl Connection {
             }
         };
         let posthouse = Arc::clone(self.gateway.posthouse());
+        if let Err(error) = posthouse.admit(&login.app, &login.client, Rate::Calls) {
+            if login.resume {
+                // As below: a return is never refused.
+                return Flow::Close(TRY_AGAIN);
+            }
+            self.send(out, &refused(envelope, &Refusal::of(Operation::Login, &error)));
+            return Flow::Continue;
+        }
         if let Err(refusal) = ensure_no_account(&posthouse, &login).await {
             self.send(out, &refused(envelope, &refusal));
             return Flow::Continue;
@@ -866,6 +887,42 @@ fn refused(envelope: &Envelope, refusal: &Refusal) -> GenericCommand {
     GenericCommand {
         error_message: Some(outbound::error(refusal)),
         ..envelope.answer(CommandType::Error, None)
+    }
+}
+
+/// As what a logged-in client's request counts, and what is refused if there are too many. A login
+/// counts when it is known whose it is. Receipts and marks have no answer that could refuse them, and
+/// come as often as others send messages: only the connection's frames bound them. A goodbye is never
+/// refused, and what isn't offered costs nothing.
+fn counted(request: &Command) -> Option<(Rate, Operation)> {
+    match request {
+        Command::Direct(_) => Some((Rate::Messages, Operation::Send)),
+        Command::Patch(_) => Some((Rate::Messages, Operation::Change)),
+        Command::Logs(_) => Some((Rate::History, Operation::History)),
+        Command::SessionRefresh(_) => Some((Rate::Calls, Operation::Login)),
+        Command::ConvStart(_) => Some((Rate::Calls, Operation::Create)),
+        Command::ConvAdd(_) | Command::ConvRemove(_) => Some((Rate::Calls, Operation::Membership)),
+        Command::ConvUpdate(_) => Some((Rate::Calls, Operation::Update)),
+        Command::ConvMute(_) | Command::ConvUnmute(_) => Some((Rate::Calls, Operation::Mute)),
+        Command::ConvQuery(_) => Some((Rate::Calls, Operation::Query)),
+        Command::SessionQuery(_)
+        | Command::ConvCount(_)
+        | Command::ConvMembers(_)
+        | Command::ConvIsMember(_)
+        | Command::ConvMaxRead(_) => Some((Rate::Calls, Operation::Look)),
+        Command::ConvStatus(_) => Some((Rate::Calls, Operation::Watch)),
+        Command::SessionOpen(_)
+        | Command::SessionClose
+        | Command::Ack(_)
+        | Command::Read(_)
+        | Command::Echo
+        | Command::ConvMemberInfo
+        | Command::ConvShutup
+        | Command::Login
+        | Command::Logout
+        | Command::Blacklist
+        | Command::Report
+        | Command::Unknown => None,
     }
 }
 

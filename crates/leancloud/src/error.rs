@@ -6,6 +6,7 @@
 use posthouse_core::Error;
 use posthouse_core::attribute::AttributeError;
 use posthouse_core::error::StoreFault;
+use posthouse_core::rate::Rate;
 
 macro_rules! codes {
     ($( $(#[doc = $doc:literal])+ $variant:ident = $number:literal, $name:literal; )+) => {
@@ -63,6 +64,8 @@ codes! {
     SessionTokenExpired = 4112, "SESSION_TOKEN_EXPIRED";
     /// What was sent can't be read: as a close code the frame, otherwise the message's text.
     UnparseableRawMessage = 4114, "UNPARSEABLE_RAW_MESSAGE";
+    /// More messages in a short time than the app allows a client.
+    MessageSentQuotaExceeded = 4116, "MESSAGE_SENT_QUOTA_EXCEEDED";
     /// The server failed, or the command isn't offered; the detail says which.
     InternalError = 4200, "INTERNAL_ERROR";
     /// The conversation can't be made or changed like this, or storage failed; the detail says why.
@@ -85,7 +88,7 @@ codes! {
     NormalConversationRequired = 4314, "NORMAL_CONVERSATION_REQUIRED";
     /// Only members may do this.
     ConversationMembershipRequired = 4317, "CONVERSATION_MEMBERSHIP_REQUIRED";
-    /// More of this at once than a session may have.
+    /// More of this at once than a session may have, or more calls in a short time than the app allows a client.
     ConversationApiQuotaExceeded = 4318, "CONVERSATION_API_QUOTA_EXCEEDED";
     /// The client may not do this to others.
     ConversationOperationUnauthorized = 4320, "CONVERSATION_OPERATION_UNAUTHORIZED";
@@ -234,6 +237,8 @@ pub fn code(operation: Operation, error: &Error) -> Code {
         },
         Error::QueryTooDear => Code::ConversationQueryFailed,
         Error::TooManyWatched { .. } => Code::ConversationApiQuotaExceeded,
+        Error::TooFast { what: Rate::Messages, .. } => Code::MessageSentQuotaExceeded,
+        Error::TooFast { what: Rate::History | Rate::Calls, .. } => Code::ConversationApiQuotaExceeded,
         Error::SessionTaken => Code::SessionConflict,
         Error::SessionOver => Code::SessionRequired,
         Error::Store(StoreFault::Full | StoreFault::Busy | StoreFault::Failed | StoreFault::Closing) => {
@@ -299,6 +304,9 @@ fn causes() -> Vec<Error> {
         Error::AttributesTooLarge { size: 40_000, max: 32_768 },
         Error::QueryTooDear,
         Error::TooManyWatched { max: posthouse_core::presence::WATCHED_MAX },
+        Error::TooFast { what: Rate::Messages, per_minute: 6_000 },
+        Error::TooFast { what: Rate::History, per_minute: 3_000 },
+        Error::TooFast { what: Rate::Calls, per_minute: 3_000 },
         Error::SessionTaken,
         Error::SessionOver,
         Error::Store(StoreFault::Full),
@@ -340,6 +348,7 @@ mod tests {
             Error::Store(_) => 19,
             Error::NotAllowed => 20,
             Error::Blocked => 21,
+            Error::TooFast { .. } => 22,
             // Other doors' causes.
             Error::IsOwner
             | Error::NotAMember { .. }
@@ -357,7 +366,7 @@ mod tests {
     #[test]
     fn the_table_holds_every_cause_in_every_operation() {
         let seen: BTreeSet<usize> = causes().iter().map(index).collect();
-        assert_eq!(seen, (0..22).collect());
+        assert_eq!(seen, (0..23).collect());
         assert_eq!(table().len(), causes().len() * Operation::ALL.len());
     }
 

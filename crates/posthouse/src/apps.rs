@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
-use posthouse_core::app::{App, SettingError, Settings};
+use posthouse_core::app::{App, PRESET, PRESETS, SettingError, Settings};
 use posthouse_core::id::AppId;
 use posthouse_core::port::store::Apps;
 use posthouse_core::time::Clock;
@@ -36,7 +36,7 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Change settings, such as `message_bytes_max=8192`; without any, explain them all.
+    /// Change settings, such as `message_bytes_max=8192` or `preset=as-vendor`; without any, explain them all.
     Set {
         /// The app's name.
         name: String,
@@ -369,6 +369,11 @@ fn explain(app: &App, out: &mut dyn Write) -> Result<(), AppError> {
             "\n  {name} = {value}    ({}; default {})\n      {}",
             doc.range, doc.default, doc.meaning
         )?;
+    }
+    for preset in PRESETS {
+        let values: Vec<String> =
+            preset.values.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        writeln!(out, "\n  {PRESET}={}\n      Sets {}: {}.", preset.name, preset.meaning, values.join(", "))?;
     }
     Ok(())
 }

@@ -59,6 +59,7 @@ pub async fn run(posthouse: Arc<Posthouse>) {
 }
 
 async fn forget_all(posthouse: &Posthouse) {
+    posthouse.forget_rested();
     match posthouse.forget_expired().await {
         Ok(0) => {}
         Ok(buckets) => tracing::info!(buckets, "forgot expired temporary conversations"),

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use posthouse::config::Config;
-use posthouse_core::app::Settings;
+use posthouse_core::app::{PRESET, PRESETS, Settings};
 use posthouse_leancloud::error::{Code, Operation, table};
 
 fn check(name: &str, wanted: &str) {
@@ -51,6 +51,16 @@ fn configuration() {
             setting.name, setting.default, setting.range, setting.meaning
         )
         .unwrap();
+    }
+    text.push_str(
+        "\nSeveral at once, by the name of a preset; single ones can follow in the same command:\n\n\
+         | preset | what it is | sets |\n|---|---|---|\n",
+    );
+    for preset in PRESETS {
+        let values: Vec<String> =
+            preset.values.iter().map(|(name, value)| format!("`{name}={value}`")).collect();
+        writeln!(text, "| `{PRESET}={}` | {} | {} |", preset.name, preset.meaning, values.join(", "))
+            .unwrap();
     }
     check("configuration.md", &text);
 }

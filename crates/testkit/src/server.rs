@@ -6,7 +6,7 @@ use std::sync::Arc;
 use posthouse::apps::{self, Keys};
 use posthouse::config::{Config, Flags};
 use posthouse::wiring::{Server, World};
-use posthouse_core::app::App;
+use posthouse_core::app::{App, PRESET};
 use posthouse_core::time::Timestamp;
 use tempfile::TempDir;
 
@@ -51,7 +51,12 @@ impl TestServer {
         let app = match apps::find(store.as_ref(), "test").await {
             Ok(app) => app,
             Err(_) => {
-                apps::create(store.as_ref(), "test", &Keys::default()).await.expect("an app can be made")
+                let mut app =
+                    apps::create(store.as_ref(), "test", &Keys::default()).await.expect("an app can be made");
+                // The clock stands still, so that no bucket would ever fill again.
+                app.settings.set(PRESET, "unlimited").expect("the preset exists");
+                assert_eq!(store.replace_app(app.clone(), &[]).await, Ok(true));
+                app
             }
         };
         server.posthouse.reload_apps().await.expect("apps can be read");

@@ -31,12 +31,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::app::App;
 use crate::content::{self, Content, Readers};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Audience, Delivery, Event};
 use crate::id::{AppId, ClientId, ConversationId, MessageId, SessionId};
 use crate::idgen::IdGen;
 use crate::message::Body;
 use crate::port::store::Store;
+use crate::rate::{Buckets, Quota, Rate};
 use crate::router::Router;
 use crate::session::Caller;
 use crate::time::{Chance, Clock, Timestamp};
@@ -52,7 +53,16 @@ pub struct Posthouse {
     ids: Arc<IdGen>,
     directory: RwLock<Directory>,
     recent: Mutex<RecentTokens>,
+    rates: Buckets<Counted>,
     readers: Readers,
+}
+
+/// Who is counted, and for what.
+#[derive(PartialEq, Eq, Hash)]
+enum Counted {
+    Client(AppId, ClientId, Rate),
+    /// An app's back end, by the kind of its call.
+    Server(AppId, &'static str),
 }
 
 /// The apps as last read from the store.
@@ -81,6 +91,7 @@ impl Posthouse {
             ids,
             directory: RwLock::default(),
             recent: Mutex::default(),
+            rates: Buckets::default(),
             readers,
         }
     }
@@ -153,6 +164,27 @@ impl Posthouse {
     /// All apps as they are set now.
     fn apps(&self) -> Vec<Arc<App>> {
         self.directory.read().unwrap_or_else(PoisonError::into_inner).by_id.values().cloned().collect()
+    }
+
+    /// Counts something that `client` wants to do, over all its connections and doors. Asked before
+    /// anything else, so that what is refused has no effect. Error: `TooFast`.
+    pub fn admit(&self, app: &App, client: &ClientId, what: Rate) -> Result<()> {
+        let Some(quota) = Quota::of_client(&app.settings, what) else { return Ok(()) };
+        self.count(Counted::Client(app.id.clone(), client.clone(), what), quota, what)
+    }
+
+    /// Counts a call of the app's back end, each kind by itself. Error: `TooFast`.
+    pub fn admit_server(&self, app: &App, kind: &'static str) -> Result<()> {
+        let Some(quota) = Quota::of_server(&app.settings) else { return Ok(()) };
+        self.count(Counted::Server(app.id.clone(), kind), quota, Rate::Calls)
+    }
+
+    fn count(&self, who: Counted, quota: Quota, what: Rate) -> Result<()> {
+        if self.rates.take(who, quota, self.clock.now()) {
+            Ok(())
+        } else {
+            Err(Error::TooFast { what, per_minute: quota.per_minute })
+        }
     }
 
     /// A fresh id for a client that brings none: 24 hex digits, 96 random bits.

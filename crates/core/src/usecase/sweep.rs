@@ -23,6 +23,11 @@ impl Posthouse {
         }
     }
 
+    /// Forgets who may do again as much as ever: a flood's memory goes when it is over.
+    pub fn forget_rested(&self) {
+        self.rates.forget_full(self.clock.now());
+    }
+
     /// Forgets temporary conversations that are over, a bucket at a time.
     pub async fn forget_expired(&self) -> Result<usize> {
         self.store.forget_expired().await

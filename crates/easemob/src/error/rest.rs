@@ -267,6 +267,13 @@ impl Fault {
         Self::new(403, "message_recall_error", "not_found msg")
     }
 
+    // ---- limits ------------------------------------------------------------------------------------
+
+    /// Too many calls in a short time. SDKs look for this text in it and then say "limit" (client 10.3).
+    pub(crate) fn too_fast() -> Self {
+        Self::new(429, "reach_limit", "The request has reached the maximum limit")
+    }
+
     // ---- lists -------------------------------------------------------------------------------------
 
     /// No such conversation in the list.
@@ -371,6 +378,7 @@ pub fn table() -> Vec<FaultRow> {
         ("a body that doesn't come", Fault::too_slow()),
         ("the server is busy or stopping", Fault::busy("too many files are being uploaded")),
         ("the server failed", Fault::internal()),
+        ("too many calls in a short time", Fault::too_fast()),
         ("not offered, or switched off", Fault::not_open()),
         ("`message_roaming` is off: reading", Fault::history_not_open()),
         ("`message_roaming` is off: deleting", Fault::removal_not_open()),
@@ -471,6 +479,7 @@ fn told(task: Task<'_>, error: &Error) -> Fault {
         }
         Error::MessageTooLarge { .. } => Fault::send("message is too large"),
         Error::TooManyAtOnce { .. } => Fault::too_many_removed(),
+        Error::TooFast { .. } => Fault::too_fast(),
         Error::AccountNotFound => Fault::no_user(),
         Error::AccountExists => Fault::new(400, "duplicate_unique_property_exists", words()),
         Error::NotInThePast => Fault::argument(words()),

@@ -12,6 +12,7 @@ use posthouse_core::account::Account;
 use posthouse_core::app::App;
 use posthouse_core::conversation::Authority;
 use posthouse_core::id::{ClientId, DeviceId};
+use posthouse_core::rate::Rate;
 use posthouse_core::session::Caller;
 use posthouse_core::time::Timestamp;
 use posthouse_transport::http::json;
@@ -200,6 +201,23 @@ impl Call {
         self.query.get("resource").and_then(|resource| DeviceId::parse(resource).ok())
     }
 
+    /// Counts the call: a user's with whatever else the user does, a back end's by the kind of the call.
+    pub(super) fn admit(&self, path: &[&str]) -> Result<(), Fault> {
+        let admitted = match &self.who {
+            Some(Bearer::User { account, .. }) => {
+                let what = match path {
+                    ["users", _, "messageroaming"] => Rate::History,
+                    ["messages", ..] => Rate::Messages,
+                    _ => Rate::Calls,
+                };
+                self.posthouse().admit(&self.app, &account.client, what)
+            }
+            Some(Bearer::App) => self.posthouse().admit_server(&self.app, kind(path)),
+            None => Ok(()),
+        };
+        admitted.map_err(|error| fault(Task::Account, &error))
+    }
+
     // ---- what --------------------------------------------------------------------------------------
 
     /// The body as it arrives, once.
@@ -314,6 +332,22 @@ impl Call {
     /// A text in the form of a UUID that stays the same for an account.
     pub(super) fn uuid_of(&self, account: &Account) -> String {
         uuid(&["user", self.app.id.as_str(), &account.number.to_string()])
+    }
+}
+
+/// The kind of a back end's call: the hosted cloud counts each address of its API by itself, which here
+/// is the family of the resource.
+fn kind(path: &[&str]) -> &'static str {
+    match path {
+        ["messages", "chatgroups", ..] => "messages/chatgroups",
+        ["messages", ..] => "messages",
+        ["users", _, "messageroaming"] | ["message", ..] => "history",
+        ["users", _, "contacts" | "blocks", ..] => "contacts",
+        ["users", _, "user_channels" | "user_channel", ..] => "lists",
+        ["users", ..] => "users",
+        ["chatgroups" | "publicchatgroups", ..] => "groups",
+        ["chatfiles", ..] => "files",
+        _ => "others",
     }
 }
 

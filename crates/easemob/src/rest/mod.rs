@@ -114,6 +114,7 @@ async fn open_call(call: &mut Call, path: &[&str]) -> Result<Reply, Fault> {
     if call.prefix == Prefix::Rest {
         call.for_server()?;
     }
+    call.admit(path)?;
     known_call(call, path).await
 }
 

@@ -33,7 +33,11 @@ pub(super) async fn register(call: &Call) -> Result<Reply, Fault> {
             .by_setting("registration_open"));
         }
         Some(_) => match call.bearer().await? {
-            Bearer::App => true,
+            Bearer::App => {
+                let admitted = call.posthouse().admit_server(&call.app, "users");
+                admitted.map_err(|error| fault(Task::Account, &error))?;
+                true
+            }
             Bearer::User { .. } if open => false,
             Bearer::User { .. } => {
                 return Err(Fault::not_registered("registration is not open, please contact the app admin")

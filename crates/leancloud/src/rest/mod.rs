@@ -57,6 +57,11 @@ fn refusal(status: StatusCode, refusal: &Refusal) -> Response {
     refused(status, refusal.code.number(), &format!("{}: {}", refusal.code.name(), refusal.detail))
 }
 
+/// Somebody asks too often.
+fn too_many() -> Response {
+    refused(StatusCode::TOO_MANY_REQUESTS, 429, "Too many requests.")
+}
+
 /// The original's words for every wrong credential.
 fn unauthorized() -> Response {
     refused(StatusCode::UNAUTHORIZED, 401, "Unauthorized.")

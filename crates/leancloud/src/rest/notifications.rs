@@ -12,12 +12,13 @@ use posthouse_core::Error;
 use posthouse_core::app::App;
 use posthouse_core::event::Missed;
 use posthouse_core::id::ClientId;
+use posthouse_core::rate::Rate;
 use posthouse_core::time::Timestamp;
 use posthouse_transport::http::json;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{credentials, refusal, refused, unauthorized};
+use super::{credentials, refusal, refused, too_many, unauthorized};
 use crate::LeanCloud;
 use crate::auth::TokenFault;
 use crate::error::{Code, Operation, Refusal};
@@ -57,6 +58,9 @@ pub(super) async fn notifications(
     };
     if let Some(words) = words {
         return refusal(StatusCode::UNAUTHORIZED, &Refusal::new(Code::SessionTokenExpired, words));
+    }
+    if posthouse.admit(&app, &client, Rate::Calls).is_err() {
+        return too_many();
     }
     let answer = if asked.notification_type.as_deref() == Some("permanent") {
         permanent(&gateway, &app, &client, since).await
