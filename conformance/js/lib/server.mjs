@@ -99,6 +99,8 @@ export class Server {
   /** Creates an app; beside a running server it is known within a second. */
   async createApp(name) {
     const { stdout } = await run(BINARY, ['app', 'create', name, '--data', this.dir, '--json']);
+    // Scenarios say in a moment what people say in an hour.
+    await this.setApp(name, 'preset=unlimited');
     const app = JSON.parse(stdout);
     return { name: app.name, id: app.leancloud_id, key: app.leancloud_key };
   }
@@ -107,6 +109,7 @@ export class Server {
   async createEasemobApp(name, { appKey, clientId, clientSecret }) {
     const door = ['--easemob-appkey', appKey, '--easemob-client-id', clientId, '--easemob-client-secret', clientSecret];
     const { stdout } = await run(BINARY, ['app', 'create', name, ...door, '--data', this.dir, '--json']);
+    await this.setApp(name, 'preset=unlimited');
     const app = JSON.parse(stdout);
     return { name: app.name, id: app.leancloud_id, key: app.leancloud_key, appKey, clientId, clientSecret };
   }

@@ -147,9 +147,9 @@ fn create_app(program: &Path, folder: &Path, app_id: &str, door: &EasemobDoor) -
         .args(["--leancloud-key", &SystemChance.text(24), "--easemob-appkey", &door.app_key])
         .args(["--easemob-client-id", &door.client_id, "--easemob-client-secret", &door.client_secret]);
     finish(create, folder)?;
-    // Lists are filled by REST, because one call reaches hundreds.
+    // Lists are filled by REST, because one call reaches hundreds, and few clients do the work of many.
     let mut set = own_command(program, folder);
-    set.args(["app", "set", app_id, "rest_messages_in_conversation_list=write"]);
+    set.args(["app", "set", app_id, "rest_messages_in_conversation_list=write", "preset=unlimited"]);
     finish(set, folder)
 }
 

@@ -75,6 +75,9 @@ fn create_app(data: &Path) -> serde_json::Value {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
+    // Clients here say the next thing as soon as the last is acknowledged.
+    let set = ["app", "set", "kill", "preset=unlimited", "--data"];
+    assert!(Command::new(program()).args(set).arg(data).output().unwrap().status.success());
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
