@@ -72,6 +72,30 @@ impl Event {
         }
     }
 
+    /// About how many bytes it keeps while it waits for a client to read it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        /// The event itself and its short texts.
+        const BASE: usize = 512;
+        /// A client's id; few are longer.
+        const ID: usize = 32;
+        /// Attributes are measured where they are changed, which is seldom.
+        const ATTRIBUTES: usize = 16 * 1024;
+        let body =
+            |body: &Body| body.payload.bytes.len() + body.summary.as_ref().map_or(0, |summary| summary.len());
+        BASE + match self {
+            Self::MessagePosted { message, .. } => body(&message.body) + message.mentions.size(),
+            Self::MessagePatched { patch, .. } => body(&patch.body) + patch.mentions.size(),
+            Self::Joined(event)
+            | Self::MembersJoined(event)
+            | Self::Left(event)
+            | Self::MembersLeft(event) => event.members.len() * ID,
+            Self::Updated(_) => ATTRIBUTES,
+            Self::Presence(presence) => presence.clients.len() * ID,
+            Self::UnreadChanged { .. } | Self::Receipt(_) | Self::Noted | Self::SessionEnded { .. } => 0,
+        }
+    }
+
     /// The edit or recall.
     #[must_use]
     pub fn patch(&self) -> Option<&Patch> {

@@ -69,7 +69,11 @@ struct Outlet(Pusher<Push>);
 impl Sink for Outlet {
     fn try_push(&self, session: SessionId, event: Arc<Event>) -> bool {
         // Nobody here can watch who is online, so these never matter.
-        matches!(*event, Event::Presence(_)) || self.0.try_push(Push { session, event }).is_ok()
+        if matches!(*event, Event::Presence(_)) {
+            return true;
+        }
+        let size = event.size();
+        self.0.try_push(Push { session, event }, size).is_ok()
     }
 }
 
@@ -949,6 +953,7 @@ impl Protocol for Connection {
             End::Idle => Close { code: 1001, reason: "nothing was heard of the client for too long" },
             End::LoginTimeout => Close { code: 1008, reason: "nobody logged in in time" },
             End::FrameTooLong => Close { code: 1009, reason: "the frame is too long" },
+            End::Flood => FLOOD,
             End::Slow => TRY_AGAIN,
             End::Drained | End::PeerClosed | End::Lost | End::ByProtocol => {
                 Close { code: 1001, reason: "the server is going away" }
@@ -965,6 +970,7 @@ impl Protocol for Connection {
             | End::Idle
             | End::LoginTimeout
             | End::FrameTooLong
+            | End::Flood
             | End::Slow
             | End::ByProtocol => Ending::Lost,
         });
@@ -972,6 +978,7 @@ impl Protocol for Connection {
 }
 
 const TRY_AGAIN: Close = Close { code: 1013, reason: "try again later" };
+const FLOOD: Close = Close { code: 1008, reason: "too many pings, or too many messages before login" };
 const GOODBYE: Close = Close { code: 1000, reason: "logged out" };
 const ENDED: Close = Close { code: 1000, reason: "the session is over" };
 const LOGIN_REFUSED: Close = Close { code: 1008, reason: "the login was refused" };
@@ -1081,7 +1088,7 @@ mod tests {
     fn a_session_that_watches_nobody_is_not_filled_with_presence() {
         use posthouse_core::event::PresenceEvent;
 
-        let (pusher, queue) = posthouse_transport::send_queue(4);
+        let (pusher, queue) = posthouse_transport::send_queue(4, 4_096);
         let outlet = Outlet(pusher);
         let conversation = ConversationId::lasting(1);
         let presence = PresenceEvent { conversation, online: true, clients: Vec::new() };

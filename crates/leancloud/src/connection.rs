@@ -167,7 +167,8 @@ impl Sink for Mailbox {
         match &mut *state {
             MailboxState::Open => {
                 // Under the lock, so that nothing overtakes what was collected.
-                self.pusher.try_push(Push { session, event }).is_ok()
+                let size = event.size();
+                self.pusher.try_push(Push { session, event }, size).is_ok()
             }
             MailboxState::Collecting(events) if events.len() < OPENING_MAX => {
                 events.push(event);
@@ -754,6 +755,7 @@ impl Protocol for Connection {
             End::Idle => close_frame(Code::ReadTimeout),
             End::LoginTimeout => close_frame(Code::LoginTimeout),
             End::FrameTooLong => close_frame(Code::FrameTooLong),
+            End::Flood => FLOOD,
             End::Slow => TRY_AGAIN,
             End::Drained | End::PeerClosed | End::Lost | End::ByProtocol => {
                 Close { code: 1001, reason: "the server is going away" }
@@ -772,6 +774,7 @@ impl Protocol for Connection {
             | End::Idle
             | End::LoginTimeout
             | End::FrameTooLong
+            | End::Flood
             | End::Slow
             | End::ByProtocol => Ending::Lost,
         };
@@ -873,6 +876,9 @@ fn is_older_number(event: &Event, listed: &Unread) -> bool {
 
 /// "Try again later" (the registry of WebSocket close codes): every SDK reconnects.
 const TRY_AGAIN: Close = Close { code: 1013, reason: "try again later" };
+
+/// "Policy violation": no client of anybody's does this.
+const FLOOD: Close = Close { code: 1008, reason: "too many pings, or too many messages before login" };
 
 fn close_frame(code: Code) -> Close {
     Close { code: u16::try_from(code.number()).unwrap_or(1011), reason: code.name() }
@@ -1489,7 +1495,7 @@ mod tests {
 
     #[test]
     fn a_mailbox_collects_until_it_is_opened_and_keeps_the_order() {
-        let (pusher, mut queue) = send_queue(8);
+        let (pusher, mut queue) = send_queue(8, 65_536);
         let mailbox = Mailbox::new(pusher);
         let session = SessionId(1);
         assert!(mailbox.try_push(session, posted_event(1, "tom")));
@@ -1503,7 +1509,7 @@ mod tests {
 
     #[test]
     fn a_mailbox_has_a_bound() {
-        let (pusher, _queue) = send_queue(8);
+        let (pusher, _queue) = send_queue(8, 65_536);
         let mailbox = Mailbox::new(pusher);
         let event = posted_event(1, "tom");
         for _ in 0..OPENING_MAX {

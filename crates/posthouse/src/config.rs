@@ -235,6 +235,10 @@ options! {
     frame_bytes_before_login: u32 = "8192", "POSTHOUSE_FRAME_BYTES_BEFORE_LOGIN";
     /// Events that may wait for one connection; one more closes it as too slow.
     push_queue_max: u32 = "1024", "POSTHOUSE_PUSH_QUEUE_MAX";
+    /// Bytes that events waiting for one connection may keep; more closes it as too slow.
+    push_queue_bytes_max: u32 = "4194304", "POSTHOUSE_PUSH_QUEUE_BYTES_MAX";
+    /// Messages and pings of one connection that are read in a second, and five times as many at once; whoever sends more is read more slowly.
+    frames_per_second_max: u32 = "1000", "POSTHOUSE_FRAMES_PER_SECOND_MAX";
     /// Seconds a connection may take to log in.
     login_timeout_seconds: u32 = "60", "POSTHOUSE_LOGIN_TIMEOUT_SECONDS";
     /// Seconds without any frame after which a connection counts as lost. SDKs send one every 180.

@@ -164,7 +164,9 @@ fn limits(config: &Config) -> Limits {
         idle_timeout: Duration::from_secs(u64::from(config.idle_timeout_seconds)),
         frame_before_login: config.frame_bytes_before_login as usize,
         frame_max: config.frame_bytes_max as usize,
+        frames_per_second: config.frames_per_second_max,
         queue: config.push_queue_max as usize,
+        queue_bytes: config.push_queue_bytes_max as usize,
         ..Limits::default()
     }
 }

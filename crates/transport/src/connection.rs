@@ -7,13 +7,14 @@
 //!     └──── any End ──────┴──► close frame and linger, beside on_end ──► gone
 //! ```
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -36,8 +37,13 @@ pub struct Limits {
     pub frame_before_login: usize,
     /// The largest inbound message in bytes.
     pub frame_max: usize,
+    /// Messages, pings and pongs that are read in a second, in the long run; a peer that sends more is
+    /// read more slowly. 0 is any number.
+    pub frames_per_second: u32,
     /// The bound of the send queue, in pushes.
     pub queue: usize,
+    /// The bound of the send queue, in bytes that its pushes keep.
+    pub queue_bytes: usize,
 }
 
 impl Default for Limits {
@@ -50,7 +56,9 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(10),
             frame_before_login: 8 * 1024,
             frame_max: 64 * 1024,
+            frames_per_second: 1_000,
             queue: 1024,
+            queue_bytes: 4 * 1024 * 1024,
         }
     }
 }
@@ -58,6 +66,23 @@ impl Default for Limits {
 /// Pushes that may share one flush. Bounds how long a busy queue keeps the loop
 /// from reading its peer.
 const PUSHES_PER_FLUSH: usize = 64;
+
+/// Bytes that are gathered for one flush. Bounds what a peer that does not read has outside its queue.
+const BYTES_PER_FLUSH: usize = 256 * 1024;
+
+/// Seconds' worth of frames that may come at once: who was away acknowledges thousands.
+const FRAMES_BURST_SECONDS: u32 = 5;
+
+/// How long a peer that sends too much is not read.
+const READ_PAUSE: Duration = Duration::from_millis(100);
+
+/// Pings and pongs a second, and at once. Clients send one in half a minute; thousands are an attack, and
+/// each is answered.
+const CONTROLS_PER_SECOND: u32 = 10;
+const CONTROLS_BURST: u32 = 100;
+
+/// Messages in which a peer has to log in; a login is one or two.
+const MESSAGES_BEFORE_LOGIN: u32 = 64;
 
 /// How long the close handshake may take. A peer that reads needs one round
 /// trip; one that does not is cut off.
@@ -110,13 +135,15 @@ where
     tokio::pin!(timer);
     let mut pushers_left = true;
     let overflow = queue.overflow();
+    let mut floods = Floods::new(limits);
 
     loop {
         let event = tokio::select! {
             biased;
             () = overflow.happened() => Event::Overflow,
             until = drain.changed() => Event::Drain(until),
-            message = socket.next() => Event::Inbound(message),
+            message = socket.next(), if floods.paused.is_none() => Event::Inbound(message),
+            () = over(&mut floods.paused), if floods.paused.is_some() => Event::ReadOn,
             push = queue.recv(), if pushers_left => Event::Push(push),
             () = &mut timer => Event::Timer,
         };
@@ -130,10 +157,15 @@ where
                     protocol.on_drain(&mut out);
                 }
             }
+            Event::ReadOn => floods.paused = None,
             Event::Inbound(message) => {
                 deadlines.heard = Instant::now();
+                floods.frame(deadlines.heard);
                 match received(message) {
                     Received::Frame(frame) => {
+                        if !floods.may_speak(protocol.phase()) {
+                            return by_transport(protocol, End::Flood);
+                        }
                         let size = frame.payload().len();
                         meter.frames_in.increment(1);
                         meter.bytes_in.increment(size as u64);
@@ -148,7 +180,8 @@ where
                         // connection does not pay for the deepest use case.
                         flow = Box::pin(protocol.on_frame(frame, &mut out)).await;
                     }
-                    Received::Control => pong = true,
+                    Received::Control if floods.control(deadlines.heard) => pong = true,
+                    Received::Control => return by_transport(protocol, End::Flood),
                     Received::End(end) => return by_transport(protocol, end),
                     Received::Broken(close) => return (End::Lost, Some(close)),
                 }
@@ -170,7 +203,13 @@ where
         }
 
         let mut room = PUSHES_PER_FLUSH;
+        let (mut gathered, mut weighed) = (0, 0);
         while flow == Flow::Continue && room > 0 {
+            gathered += out[weighed..].iter().map(|frame| frame.payload().len()).sum::<usize>();
+            weighed = out.len();
+            if gathered >= BYTES_PER_FLUSH {
+                break;
+            }
             let Some(push) = queue.try_recv() else { break };
             flow = protocol.on_push(push, &mut out);
             room -= 1;
@@ -201,7 +240,7 @@ where
 /// it. A peer that has left is told nothing.
 fn by_transport<P: Protocol>(protocol: &P, end: End) -> (End, Option<Close>) {
     let farewell = match end {
-        End::Idle | End::LoginTimeout | End::FrameTooLong | End::Slow | End::Drained => {
+        End::Idle | End::LoginTimeout | End::FrameTooLong | End::Flood | End::Slow | End::Drained => {
             Some(protocol.close_for(end))
         }
         End::PeerClosed | End::Lost | End::ByProtocol => None,
@@ -213,8 +252,84 @@ enum Event<T> {
     Overflow,
     Drain(Instant),
     Inbound(Option<Result<Message, Error>>),
+    ReadOn,
     Push(Option<T>),
     Timer,
+}
+
+/// What bounds how much a peer says. Too many messages only make the peer wait, since the domain knows
+/// better what to refuse; pings and a stranger's messages have no use beyond a few.
+struct Floods {
+    frames: Option<Bucket>,
+    controls: Bucket,
+    said_as_stranger: u32,
+    /// Runs while the peer is not read.
+    paused: Option<Pin<Box<Sleep>>>,
+}
+
+impl Floods {
+    fn new(limits: &Limits) -> Self {
+        let now = Instant::now();
+        let per_second = limits.frames_per_second;
+        let burst = per_second.saturating_mul(FRAMES_BURST_SECONDS);
+        Self {
+            frames: (per_second > 0).then(|| Bucket::new(per_second, burst, now)),
+            controls: Bucket::new(CONTROLS_PER_SECOND, CONTROLS_BURST, now),
+            said_as_stranger: 0,
+            paused: None,
+        }
+    }
+
+    /// Counts anything that came; after too much, nothing is read for a while.
+    fn frame(&mut self, now: Instant) {
+        if self.frames.as_mut().is_some_and(|frames| !frames.take(now)) {
+            counter!("posthouse_reads_paused_total").increment(1);
+            self.paused = Some(Box::pin(sleep_until(now + READ_PAUSE)));
+        }
+    }
+
+    /// Whether another ping or pong may come.
+    fn control(&mut self, now: Instant) -> bool {
+        self.controls.take(now)
+    }
+
+    /// Whether another message may come in this phase.
+    fn may_speak(&mut self, phase: Phase) -> bool {
+        self.said_as_stranger = match phase {
+            Phase::Fresh => self.said_as_stranger + 1,
+            Phase::Ready => 0,
+        };
+        self.said_as_stranger <= MESSAGES_BEFORE_LOGIN
+    }
+}
+
+/// So many a second and so many at once: the time at which it is full again, and how long that takes
+/// from empty.
+struct Bucket {
+    full_at: Instant,
+    interval: Duration,
+    depth: Duration,
+}
+
+impl Bucket {
+    fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+        let interval = Duration::from_secs(1) / per_second;
+        Self { full_at: now, interval, depth: interval * burst }
+    }
+
+    /// Takes one, also from an empty one; `false` if that was the last.
+    fn take(&mut self, now: Instant) -> bool {
+        self.full_at = self.full_at.max(now) + self.interval;
+        self.full_at <= now + self.depth
+    }
+}
+
+/// Resolves when the pause is over; never without one.
+async fn over(pause: &mut Option<Pin<Box<Sleep>>>) {
+    match pause {
+        Some(pause) => pause.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The instants at which the transport itself ends the connection.

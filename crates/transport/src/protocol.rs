@@ -78,6 +78,8 @@ pub enum End {
     LoginTimeout,
     /// The peer sent more than the limit of its phase in one message.
     FrameTooLong,
+    /// The peer sent more pings, or more messages before anybody logged in, than have any use.
+    Flood,
     /// The peer reads too slowly: its send queue overflowed or a write stalled.
     Slow,
     /// The server drains and the grace time is over.
@@ -96,6 +98,7 @@ impl End {
             Self::Idle => "idle",
             Self::LoginTimeout => "login_timeout",
             Self::FrameTooLong => "frame_too_long",
+            Self::Flood => "flood",
             Self::Slow => "slow",
             Self::Drained => "drained",
             Self::ByProtocol => "by_protocol",
@@ -129,7 +132,7 @@ pub trait Protocol: Send + 'static {
     fn on_drain(&mut self, out: &mut Outbox);
 
     /// The close frame for an end decided by the transport: `Idle`,
-    /// `LoginTimeout`, `FrameTooLong`, `Slow` or `Drained`.
+    /// `LoginTimeout`, `FrameTooLong`, `Flood`, `Slow` or `Drained`.
     fn close_for(&self, end: End) -> Close;
 
     /// The last call, made while the close handshake is still under way, so

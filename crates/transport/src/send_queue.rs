@@ -3,15 +3,21 @@
 //! give the connection up as slow, because a sender never waits for a receiver.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, mpsc};
 
-/// A queue of at most `bound` pushes (at least one).
+/// A queue of at most `bound` pushes (at least one), which is full as well once its pushes keep
+/// `bytes_max` bytes. Of pushes at the same moment, each finds it as it was before.
 #[must_use]
-pub fn send_queue<T>(bound: usize) -> (Pusher<T>, Queue<T>) {
+pub fn send_queue<T>(bound: usize, bytes_max: usize) -> (Pusher<T>, Queue<T>) {
     let (sender, receiver) = mpsc::channel(bound.max(1));
-    let overflow = Arc::new(Overflow { happened: AtomicBool::new(false), wake: Notify::new() });
+    let overflow = Arc::new(Overflow {
+        happened: AtomicBool::new(false),
+        wake: Notify::new(),
+        bytes: AtomicUsize::new(0),
+        bytes_max: bytes_max.max(1),
+    });
     let pusher = Pusher { sender, overflow: Arc::clone(&overflow) };
     let queue = Queue { receiver, overflow };
     (pusher, queue)
@@ -19,7 +25,7 @@ pub fn send_queue<T>(bound: usize) -> (Pusher<T>, Queue<T>) {
 
 /// The sending side; cheap to clone and to share between threads.
 pub struct Pusher<T> {
-    sender: mpsc::Sender<T>,
+    sender: mpsc::Sender<Weighed<T>>,
     overflow: Arc<Overflow>,
 }
 
@@ -32,17 +38,31 @@ pub struct Refused;
 
 /// The receiving side, owned by the connection's task.
 pub struct Queue<T> {
-    receiver: mpsc::Receiver<T>,
+    receiver: mpsc::Receiver<Weighed<T>>,
     overflow: Arc<Overflow>,
+}
+
+/// A push and the bytes that it keeps.
+struct Weighed<T> {
+    item: T,
+    bytes: usize,
 }
 
 /// The bound was hit: said once, never taken back.
 pub(crate) struct Overflow {
     happened: AtomicBool,
     wake: Notify,
+    /// What waiting pushes keep.
+    bytes: AtomicUsize,
+    bytes_max: usize,
 }
 
 impl Overflow {
+    fn happen(&self) {
+        self.happened.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
     /// Resolves when a push found the queue full. Only one task may wait at a
     /// time. Safe to cancel.
     pub(crate) async fn happened(&self) {
@@ -53,21 +73,26 @@ impl Overflow {
 }
 
 impl<T> Pusher<T> {
-    /// Puts `item` into the queue without ever waiting. A full queue marks the
-    /// connection as slow, which ends it with [`crate::End::Slow`] even while
-    /// it is blocked in a write.
+    /// Puts `item`, which keeps about `bytes` bytes, into the queue without ever
+    /// waiting. A full queue marks the connection as slow, which ends it with
+    /// [`crate::End::Slow`] even while it is blocked in a write.
     ///
     /// # Errors
     /// [`Refused`] when the connection is slow or has ended.
-    pub fn try_push(&self, item: T) -> Result<(), Refused> {
-        if self.overflow.happened.load(Ordering::Acquire) {
+    pub fn try_push(&self, item: T, bytes: usize) -> Result<(), Refused> {
+        let overflow = &self.overflow;
+        if overflow.happened.load(Ordering::Acquire) {
             return Err(Refused);
         }
-        match self.sender.try_send(item) {
+        // Before the push, so that whoever takes it takes off what was put on.
+        if overflow.bytes.fetch_add(bytes, Ordering::Relaxed) >= overflow.bytes_max {
+            overflow.happen();
+            return Err(Refused);
+        }
+        match self.sender.try_send(Weighed { item, bytes }) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => {
-                self.overflow.happened.store(true, Ordering::Release);
-                self.overflow.wake.notify_one();
+                overflow.happen();
                 Err(Refused)
             }
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused),
@@ -103,12 +128,19 @@ impl<T> Queue<T> {
     /// The next push; `None` once the queue is empty and every [`Pusher`] is
     /// gone. Safe to cancel.
     pub async fn recv(&mut self) -> Option<T> {
-        self.receiver.recv().await
+        let weighed = self.receiver.recv().await?;
+        Some(self.taken(weighed))
     }
 
     /// The next push if one waits.
     pub fn try_recv(&mut self) -> Option<T> {
-        self.receiver.try_recv().ok()
+        let weighed = self.receiver.try_recv().ok()?;
+        Some(self.taken(weighed))
+    }
+
+    fn taken(&self, Weighed { item, bytes }: Weighed<T>) -> T {
+        self.overflow.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        item
     }
 
     /// Resolves when a push found the queue full. Safe to cancel.
@@ -141,11 +173,13 @@ mod tests {
 
     use super::*;
 
+    const BYTES: usize = 1_000;
+
     #[test]
     fn order_is_kept_and_depth_is_seen() {
-        let (pusher, mut queue) = send_queue(4);
+        let (pusher, mut queue) = send_queue(4, BYTES);
         for item in 0..3 {
-            pusher.try_push(item).unwrap();
+            pusher.try_push(item, 1).unwrap();
         }
         assert_eq!((pusher.len(), queue.len()), (3, 3));
         assert_eq!(queue.try_recv(), Some(0));
@@ -156,30 +190,46 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_for_good_and_wakes_its_owner() {
-        let (pusher, mut queue) = send_queue(1);
-        pusher.try_push(1).unwrap();
+        let (pusher, mut queue) = send_queue(1, BYTES);
+        pusher.try_push(1, 1).unwrap();
         assert!(queue.overflowed().now_or_never().is_none());
-        assert_eq!(pusher.try_push(2), Err(Refused));
+        assert_eq!(pusher.try_push(2, 1), Err(Refused));
         assert!(queue.overflowed().now_or_never().is_some());
         assert!(queue.overflowed().now_or_never().is_some(), "asked twice, answered twice");
         assert_eq!(queue.try_recv(), Some(1));
-        assert_eq!(pusher.try_push(3), Err(Refused), "room again, but the connection is lost");
+        assert_eq!(pusher.try_push(3, 1), Err(Refused), "room again, but the connection is lost");
         assert!(pusher.is_closed());
     }
 
     #[test]
+    fn a_queue_is_full_when_it_keeps_too_many_bytes() {
+        let (pusher, mut queue) = send_queue(100, 1_000);
+        for _ in 0..50 {
+            // What was taken no longer counts.
+            pusher.try_push('a', 900).unwrap();
+            assert_eq!(queue.try_recv(), Some('a'));
+        }
+        // One that is larger than the bound passes, or it never could.
+        pusher.try_push('b', 5_000).unwrap();
+        assert_eq!(pusher.try_push('c', 1), Err(Refused));
+        assert!(queue.overflowed().now_or_never().is_some());
+        assert_eq!(queue.try_recv(), Some('b'));
+        assert_eq!(pusher.try_push('d', 1), Err(Refused), "room again, but the connection is lost");
+    }
+
+    #[test]
     fn a_dropped_queue_refuses() {
-        let (pusher, queue) = send_queue(1);
+        let (pusher, queue) = send_queue(1, BYTES);
         assert!(!pusher.is_closed());
         drop(queue);
-        assert_eq!(pusher.try_push(1), Err(Refused));
+        assert_eq!(pusher.try_push(1, 1), Err(Refused));
         assert!(pusher.is_closed());
     }
 
     #[test]
     fn a_bound_of_zero_still_carries_one() {
-        let (pusher, mut queue) = send_queue(0);
-        pusher.try_push('a').unwrap();
+        let (pusher, mut queue) = send_queue(0, BYTES);
+        pusher.try_push('a', 1).unwrap();
         assert_eq!(queue.try_recv(), Some('a'));
         drop(pusher);
         assert_eq!(queue.recv().now_or_never(), Some(None));

@@ -111,7 +111,7 @@ where
         let config = socket_config(&limits);
         let socket =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        let (pusher, queue) = send_queue(limits.queue);
+        let (pusher, queue) = send_queue(limits.queue, limits.queue_bytes);
         run(socket, make(pusher), queue, limits, drain).await;
     };
     #[expect(
@@ -159,7 +159,8 @@ fn socket_config(limits: &Limits) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(WRITE_BUFFER_MAX)
+        // What may come in may go out.
+        .max_write_buffer_size(WRITE_BUFFER_MAX.max(limits.frame_max + 2 * WRITE_BUFFER))
         .max_message_size(Some(limits.frame_max))
         .max_frame_size(Some(limits.frame_max))
 }

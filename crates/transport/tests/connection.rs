@@ -16,7 +16,7 @@ use futures_util::{SinkExt, StreamExt};
 use posthouse_transport::{
     Close, Drain, End, Flow, Frame, Limits, Outbox, Phase, Protocol, Pusher, run, send_queue,
 };
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -88,7 +88,7 @@ impl Rig {
         let server = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
         let client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let (witness, ends) = Witness::new();
-        let (pusher, queue) = send_queue(limits.queue);
+        let (pusher, queue) = send_queue(limits.queue, limits.queue_bytes);
         let script = witness.script(pusher.clone());
         before(&pusher);
         let drain = Drain::new();
@@ -166,7 +166,7 @@ async fn idle_timeout_counts_from_the_last_frame() {
     assert_eq!(rig.hear().await, Message::Pong(Bytes::from_static(b"alive")));
     // What the server sends is no sign of life of the peer.
     tokio::time::advance(Duration::from_secs(300)).await;
-    rig.pusher.try_push(Frame::text("news")).unwrap();
+    rig.pusher.try_push(Frame::text("news"), 4).unwrap();
     assert_eq!(rig.hear().await, Message::text("news"));
     rig.expect_close(4107).await;
     assert_eq!(elapsed(&rig), 470);
@@ -177,7 +177,7 @@ async fn idle_timeout_counts_from_the_last_frame() {
 async fn waiting_pushes_leave_in_one_write() {
     let mut rig = Rig::with_pipe(Limits::default(), PIPE, |pusher| {
         for number in 0..50 {
-            pusher.try_push(Frame::text(format!("{number}"))).unwrap();
+            pusher.try_push(Frame::text(format!("{number}")), 1).unwrap();
         }
     })
     .await;
@@ -201,7 +201,7 @@ async fn a_response_precedes_its_pushes_in_one_write() {
 #[tokio::test(start_paused = true)]
 async fn a_stalled_write_times_out() {
     let mut rig = Rig::with_pipe(Limits::default(), 64, |_| {}).await;
-    rig.pusher.try_push(Frame::Binary(Bytes::from(vec![0; 4096]))).unwrap();
+    rig.pusher.try_push(Frame::Binary(Bytes::from(vec![0; 4096])), 4096).unwrap();
     assert_eq!(rig.ends.recv().await, Some(End::Slow));
     assert_eq!(elapsed(&rig), 10);
     rig.task.await.unwrap();
@@ -213,12 +213,12 @@ async fn an_overflow_ends_a_blocked_write_at_once() {
     let limits = Limits { queue: 4, ..Limits::default() };
     let mut rig = Rig::with_pipe(limits, 64, |_| {}).await;
     let big = || Frame::Binary(Bytes::from(vec![0; 4096]));
-    rig.pusher.try_push(big()).unwrap();
+    rig.pusher.try_push(big(), 1).unwrap();
     // Lets the connection take the push and block in its write.
     while !rig.pusher.is_empty() {
         tokio::task::yield_now().await;
     }
-    while rig.pusher.try_push(big()).is_ok() {}
+    while rig.pusher.try_push(big(), 1).is_ok() {}
     assert_eq!(rig.ends.recv().await, Some(End::Slow));
     assert_eq!(rig.start.elapsed(), Duration::ZERO);
 }
@@ -227,8 +227,8 @@ async fn an_overflow_ends_a_blocked_write_at_once() {
 async fn a_slow_peer_that_wakes_up_learns_why() {
     let limits = Limits { queue: 1, ..Limits::default() };
     let mut rig = Rig::with_pipe(limits, PIPE, |pusher| {
-        assert!(pusher.try_push(Frame::text("one")).is_ok());
-        assert!(pusher.try_push(Frame::text("two")).is_err());
+        assert!(pusher.try_push(Frame::text("one"), 3).is_ok());
+        assert!(pusher.try_push(Frame::text("two"), 3).is_err());
     })
     .await;
     rig.expect_close(4115).await;
@@ -334,7 +334,7 @@ async fn a_connection_without_pushers_is_served() {
     let (near, far) = duplex(PIPE);
     let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
     let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
-    let (pusher, queue) = send_queue(1);
+    let (pusher, queue) = send_queue(1, 1024);
     drop(pusher);
     let drain = Drain::new();
     let task = tokio::spawn(run(server, Deaf, queue, Limits::default(), drain.signal()));
@@ -345,13 +345,231 @@ async fn a_connection_without_pushers_is_served() {
     task.await.unwrap();
 }
 
+/// Seconds and milliseconds since the connection began.
+fn since_start(rig: &Rig) -> f64 {
+    rig.start.elapsed().as_secs_f64()
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_pings_close_and_a_few_do_not() {
+    let mut rig = Rig::start(Limits::default()).await;
+    rig.login().await;
+    // As fast as is allowed, for a minute.
+    for _ in 0..600 {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        rig.client.send(Message::Ping(Bytes::from_static(b"x"))).await.unwrap();
+        assert_eq!(rig.hear().await, Message::Pong(Bytes::from_static(b"x")));
+    }
+    for _ in 0..150 {
+        rig.client.feed(Message::Ping(Bytes::from_static(b"y"))).await.unwrap();
+    }
+    rig.client.flush().await.unwrap();
+    let mut pongs = 0;
+    loop {
+        match rig.hear().await {
+            Message::Pong(_) => pongs += 1,
+            Message::Close(Some(close)) => break assert_eq!(u16::from(close.code), 4116),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((99..=101).contains(&pongs), "{pongs} were answered");
+    assert_eq!(rig.end().await, End::Flood);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unasked_pongs_count_as_pings() {
+    let mut rig = Rig::start(Limits::default()).await;
+    for _ in 0..150 {
+        rig.client.feed(Message::Pong(Bytes::new())).await.unwrap();
+    }
+    rig.client.flush().await.unwrap();
+    rig.expect_close(4116).await;
+    assert_eq!(rig.end().await, End::Flood);
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_messages_are_read_slowly_and_none_is_lost() {
+    let limits = Limits { frames_per_second: 100, ..Limits::default() };
+    let mut rig = Rig::start(limits).await;
+    rig.login().await;
+    // 500 at once, then 100 a second.
+    for number in 0..1_500 {
+        rig.client.feed(Message::text(format!("{number}"))).await.unwrap();
+    }
+    rig.client.flush().await.unwrap();
+    for number in 0..1_500 {
+        assert_eq!(rig.hear().await, Message::text(format!("{number}")));
+        if number == 450 {
+            assert!(since_start(&rig) < 0.01, "a burst waits for nothing");
+        }
+    }
+    let took = since_start(&rig);
+    assert!((9.8..=10.2).contains(&took), "{took} s");
+    // The others' pushes do not wait for it.
+    rig.client.feed(Message::text("one more")).await.unwrap();
+    rig.client.flush().await.unwrap();
+    tokio::task::yield_now().await;
+    rig.pusher.try_push(Frame::text("news"), 4).unwrap();
+    assert_eq!(rig.hear().await, Message::text("news"));
+    assert_eq!(rig.hear().await, Message::text("one more"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_nothing_is_read_slowly() {
+    let mut rig = Rig::start(Limits { frames_per_second: 0, ..Limits::default() }).await;
+    rig.login().await;
+    for _ in 0..20_000 {
+        rig.say("x").await;
+        assert_eq!(rig.hear().await, Message::text("x"));
+    }
+    assert!(since_start(&rig) < 0.01);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_has_some_messages_to_log_in() {
+    let mut rig = Rig::start(Limits::default()).await;
+    for round in 0..2 {
+        for _ in 0..63 {
+            rig.say("who am I").await;
+            assert_eq!(rig.hear().await, Message::text("who am I"));
+        }
+        rig.login().await;
+        for _ in 0..100 {
+            rig.say("hello").await;
+            assert_eq!(rig.hear().await, Message::text("hello"));
+        }
+        rig.say("logout").await;
+        assert_eq!(rig.hear().await, Message::text("bye"), "{round}");
+    }
+    for _ in 0..64 {
+        rig.say("who am I").await;
+        assert_eq!(rig.hear().await, Message::text("who am I"));
+    }
+    rig.say("who am I").await;
+    rig.expect_close(4116).await;
+    assert_eq!(rig.end().await, End::Flood);
+}
+
+/// Sends a frame a byte a second and gives the code and the second of the close.
+async fn trickled(head: &[u8], login_first: bool) -> (u16, u64) {
+    let (mut near, far) = duplex(PIPE);
+    let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+    let (witness, _ends) = Witness::new();
+    let limits = Limits::default();
+    let (pusher, queue) = send_queue(limits.queue, limits.queue_bytes);
+    let script = witness.script(pusher);
+    let drain = Drain::new();
+    let _task = tokio::spawn(run(server, script, queue, limits, drain.signal()));
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    if login_first {
+        near.write_all(b"\x81\x85\0\0\0\0login").await.unwrap();
+        let mut welcome = [0; 9];
+        near.read_exact(&mut welcome).await.unwrap();
+    }
+    near.write_all(head).await.unwrap();
+    loop {
+        let mut answer = [0; 2];
+        tokio::select! {
+            read = near.read_exact(&mut answer) => {
+                read.unwrap();
+                assert_eq!(answer[0], 0x88, "a close frame");
+                let mut rest = vec![0; usize::from(answer[1])];
+                near.read_exact(&mut rest).await.unwrap();
+                return (u16::from_be_bytes([rest[0], rest[1]]), start.elapsed().as_secs());
+            }
+            () = tokio::time::sleep(Duration::from_secs(1)) => near.write_all(b"x").await.unwrap(),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_byte_a_second_is_no_sign_of_life() {
+    // A frame of 60,000 bytes, of which a byte comes each second.
+    let head = b"\x82\xfe\xea\x60\0\0\0\0";
+    assert_eq!(trickled(head, false).await, (4108, 60));
+    assert_eq!(trickled(head, true).await, (4107, 370));
+    // Nor are fragments without an end.
+    let head = b"\x02\xfe\xea\x60\0\0\0\0";
+    assert_eq!(trickled(head, true).await, (4107, 370));
+}
+
+/// Looks at what is gathered for a flush.
+struct Gatherer {
+    most: Arc<AtomicUsize>,
+}
+
+impl Protocol for Gatherer {
+    type Push = Frame;
+
+    fn phase(&self) -> Phase {
+        Phase::Ready
+    }
+
+    async fn on_frame(&mut self, _: Frame, _: &mut Outbox) -> Flow {
+        Flow::Continue
+    }
+
+    fn on_push(&mut self, push: Frame, out: &mut Outbox) -> Flow {
+        out.push(push);
+        self.most.fetch_max(out.iter().map(|frame| frame.payload().len()).sum(), Ordering::Relaxed);
+        Flow::Continue
+    }
+
+    fn on_drain(&mut self, _: &mut Outbox) {}
+
+    fn close_for(&self, _: End) -> Close {
+        Close { code: 1000, reason: "" }
+    }
+
+    async fn on_end(self, _: End) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_gathers_so_many_bytes_and_no_more() {
+    const EACH: usize = 60_000;
+    let (near, far) = duplex(PIPE);
+    let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+    let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+    let (pusher, queue) = send_queue(64, usize::MAX);
+    for _ in 0..60 {
+        pusher.try_push(Frame::Binary(Bytes::from(vec![0; EACH])), EACH).unwrap();
+    }
+    let most = Arc::new(AtomicUsize::new(0));
+    let drain = Drain::new();
+    let gatherer = Gatherer { most: Arc::clone(&most) };
+    let _task = tokio::spawn(run(server, gatherer, queue, Limits::default(), drain.signal()));
+    for _ in 0..60 {
+        assert_eq!(client.next().await.unwrap().unwrap().len(), EACH);
+    }
+    let most = most.load(Ordering::Relaxed);
+    assert!((256 * 1024..256 * 1024 + EACH).contains(&most), "{most} bytes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_keeps_too_many_bytes_is_slow() {
+    let limits = Limits { queue_bytes: 100_000, ..Limits::default() };
+    let mut rig = Rig::with_pipe(limits, 64, |_| {}).await;
+    let large = || Frame::Binary(Bytes::from(vec![0; 30_000]));
+    rig.pusher.try_push(large(), 30_000).unwrap();
+    while !rig.pusher.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // The peer does not read, so these stay.
+    for _ in 0..4 {
+        rig.pusher.try_push(large(), 30_000).unwrap();
+    }
+    assert!(rig.pusher.try_push(large(), 30_000).is_err());
+    assert_eq!(rig.ends.recv().await, Some(End::Slow));
+}
+
 /// An idle connection may cost 6 to 10 KB, of which 4 KB are the read buffer.
 #[tokio::test]
 async fn the_loop_itself_is_small() {
     let (_, far) = duplex(1);
     let socket = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
     let (witness, _ends) = Witness::new();
-    let (pusher, queue) = send_queue(1);
+    let (pusher, queue) = send_queue(1, 1024);
     let script = witness.script(pusher);
     let drain = Drain::new().signal();
     let future = run(socket, script, queue, Limits::default(), drain);

@@ -70,7 +70,7 @@ async fn a_panic_leaves_the_metrics_right() {
         let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
         let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let (witness, _ends) = Witness::new();
-        let (pusher, queue) = send_queue(8);
+        let (pusher, queue) = send_queue(8, 1024);
         let script = witness.script(pusher);
         let drain = Drain::new();
         let task = tokio::spawn(run(server, script, queue, Limits::default(), drain.signal()));

@@ -286,7 +286,7 @@ async fn a_slow_reader_is_closed_and_its_pusher_never_waits() {
     let big = Frame::Binary(Bytes::from(vec![0; 64 * 1024]));
     let mut accepted = 0;
     // Fills the socket's buffers first, then the queue.
-    while pusher.try_push(big.clone()).is_ok() {
+    while pusher.try_push(big.clone(), 64 * 1024).is_ok() {
         accepted += 1;
         tokio::task::yield_now().await;
     }

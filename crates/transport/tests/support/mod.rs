@@ -62,7 +62,7 @@ impl Protocol for Script {
                 Some(count) => {
                     for number in 0..count.parse().unwrap() {
                         let pushed: u32 = number;
-                        self.pusher.try_push(Frame::text(format!("push {pushed}"))).unwrap();
+                        self.pusher.try_push(Frame::text(format!("push {pushed}")), 8).unwrap();
                     }
                     out.push(Frame::text("pushed"));
                 }
@@ -86,6 +86,7 @@ impl Protocol for Script {
             End::Idle => (4107, "idle"),
             End::LoginTimeout => (4108, "login timeout"),
             End::FrameTooLong => (4109, "frame too long"),
+            End::Flood => (4116, "flood"),
             End::Slow => (4115, "slow"),
             End::Drained => (1001, "going away"),
             End::PeerClosed | End::Lost | End::ByProtocol => (1011, "not asked for"),
