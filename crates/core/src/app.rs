@@ -238,6 +238,8 @@ settings! {
     registration_open: bool = false, 0 => 1;
     /// Life of an Easemob user's token that names none, in seconds.
     user_token_seconds: u32 = 5_184_000, 60 => 2_147_483_647;
+    /// How often one address may be wrong about an Easemob password or the app's client secret in a minute; then it is refused before anything is looked at. 0 is any number.
+    wrong_passwords_per_minute: u32 = 30, 0 => 1_000_000;
     /// Largest file that may be uploaded, in bytes.
     file_bytes_max: u32 = 10 * 1024 * 1024, 1 => 100 * 1024 * 1024;
     /// Messages that one client may send, edit and recall in a minute, over all its connections; more are refused. 0 is any number.

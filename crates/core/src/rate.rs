@@ -131,10 +131,13 @@ impl<K: Eq + Hash> Buckets<K> {
         })
     }
 
-    /// Whether the bucket of `key` is full: nothing was taken, or it was given back since.
-    pub fn is_full(&self, key: &K, now: Timestamp) -> bool {
+    /// How many were taken from the bucket of `key` and are not given back yet.
+    pub fn taken(&self, key: &K, quota: Quota, now: Timestamp) -> u32 {
+        let (now, depth) = (micros(now), quota.depth());
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.full_at.get(key).is_none_or(|full_at| *full_at <= micros(now))
+        let Some(full_at) = kept.full_at.get(key) else { return 0 };
+        let missing = in_reach(*full_at, now, depth) - now;
+        u32::try_from(missing.div_euclid(quota.interval().max(1))).unwrap_or(u32::MAX)
     }
 
     /// Gives memory of buckets back that are full.
@@ -189,6 +192,8 @@ mod tests {
         let buckets = Buckets::default();
         assert_eq!(taken(&buckets, "tom", TEN, 5_000), 10);
         assert_eq!(taken(&buckets, "tom", TEN, 5_000), 0);
+        let missing = |at| buckets.taken(&"tom", TEN, Timestamp(at));
+        assert_eq!((missing(5_000), missing(5_100), missing(5_350), missing(6_000)), (10, 9, 6, 0));
         assert!(!buckets.has_one(&"tom", TEN, Timestamp(5_099)));
         assert!(buckets.has_one(&"tom", TEN, Timestamp(5_100)));
         assert_eq!(taken(&buckets, "tom", TEN, 5_350), 3);

@@ -28,6 +28,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::guesses::{Guesses, Lane};
 use crate::keys;
 use crate::wire::name;
 
@@ -53,6 +54,8 @@ const HASH_PASSES: u32 = 2;
 const HASHES_AT_ONCE: usize = 2;
 /// Who may wait for a hash, and for how long: the SDK gives a REST call up after 15 s.
 const HASHES_WAITING_MAX: usize = 256;
+/// Of those who wait apart, of whom one at a time is looked at, so that the others always have their turn.
+const APART_WAITING_MAX: usize = 64;
 const HASH_WAIT: Duration = Duration::from_secs(10);
 
 /// Where one hash is worked out. Kept and used again: 19 MiB that come and go on one thread after the
@@ -105,6 +108,14 @@ pub(crate) struct Auth {
     hashes: Arc<Semaphore>,
     areas: Arc<Mutex<Vec<Area>>>,
     hashes_waiting: Semaphore,
+    /// For the one who waited apart.
+    apart: Semaphore,
+    /// For the one of those in doubt who may wait beside those whose account is attacked.
+    doubtful: Semaphore,
+    apart_waiting: Semaphore,
+    doubtful_waiting: Semaphore,
+    /// Who was wrong lately.
+    pub(crate) guesses: Guesses,
 }
 
 /// What a token says.
@@ -176,6 +187,11 @@ impl Auth {
             hashes: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
             areas: Arc::default(),
             hashes_waiting: Semaphore::new(HASHES_WAITING_MAX),
+            apart: Semaphore::new(1),
+            doubtful: Semaphore::new(1),
+            apart_waiting: Semaphore::new(APART_WAITING_MAX),
+            doubtful_waiting: Semaphore::new(APART_WAITING_MAX),
+            guesses: Guesses::default(),
         }
     }
 
@@ -229,12 +245,17 @@ impl Auth {
     }
 
     /// The hash of a password, to be stored. `Busy` when too many wait already.
-    pub(crate) async fn hash(&self, posthouse: &Posthouse, password: String) -> Result<Arc<str>, Error> {
+    pub(crate) async fn hash(
+        &self,
+        posthouse: &Posthouse,
+        password: String,
+        lane: Lane,
+    ) -> Result<Arc<str>, Error> {
         let mut salt = [0; 16];
         let (high, low) = salt.split_at_mut(8);
         high.copy_from_slice(&posthouse.random().to_be_bytes());
         low.copy_from_slice(&posthouse.random().to_be_bytes());
-        let hashed = self.in_turn(move |area| hash(area, password.as_bytes(), &salt)).await?;
+        let hashed = self.in_turn(lane, move |area| hash(area, password.as_bytes(), &salt)).await?;
         hashed.map_err(|error| {
             tracing::error!(%error, "a password could not be hashed");
             Error::Store(StoreFault::Failed)
@@ -242,19 +263,36 @@ impl Auth {
     }
 
     /// Whether `password` is the one that `secret` is the hash of. `Busy` when too many wait already.
-    pub(crate) async fn opens(&self, password: String, secret: Arc<str>) -> Result<bool, Error> {
-        self.in_turn(move |area| opens(area, password.as_bytes(), &secret)).await
+    pub(crate) async fn opens(&self, password: String, secret: Arc<str>, lane: Lane) -> Result<bool, Error> {
+        self.in_turn(lane, move |area| opens(area, password.as_bytes(), &secret)).await
     }
 
     /// Does heavy `work` when its turn comes, beside the threads that serve everybody.
     async fn in_turn<T: Send + 'static>(
         &self,
+        lane: Lane,
         work: impl FnOnce(&mut Area) -> T + Send + 'static,
     ) -> Result<T, Error> {
         let busy = || Error::Store(StoreFault::Busy);
-        let _waiting = self.hashes_waiting.try_acquire().map_err(|_| busy())?;
-        let turn = timeout(HASH_WAIT, Arc::clone(&self.hashes).acquire_owned()).await;
-        let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        let waiting = match lane {
+            Lane::Clear => &self.hashes_waiting,
+            Lane::Apart => &self.apart_waiting,
+            Lane::Doubtful => &self.doubtful_waiting,
+        };
+        let _waiting = waiting.try_acquire().map_err(|_| busy())?;
+        let taking = async {
+            let doubtful = match lane {
+                Lane::Clear | Lane::Apart => None,
+                Lane::Doubtful => Some(self.doubtful.acquire().await),
+            };
+            let apart = match lane {
+                Lane::Clear => None,
+                Lane::Apart | Lane::Doubtful => Some(self.apart.acquire().await),
+            };
+            (doubtful, apart, Arc::clone(&self.hashes).acquire_owned().await)
+        };
+        let (_doubtful, _apart, turn) = timeout(HASH_WAIT, taking).await.map_err(|_| busy())?;
+        let turn = turn.map_err(|_| busy())?;
         let areas = Arc::clone(&self.areas);
         let working = tokio::task::spawn_blocking(move || {
             // Held by the work itself, which goes on when nobody waits for it any more.
@@ -623,18 +661,58 @@ mod tests {
     async fn a_password_opens_its_own_hash_only() {
         let hashed = hash(&mut Area::new(), b"secret", b"0123456789abcdef").unwrap();
         assert!(hashed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hashed}");
-        assert_eq!(auth().opens("secret".to_owned(), hashed.clone()).await, Ok(true));
-        assert_eq!(auth().opens("Secret".to_owned(), hashed).await, Ok(false));
-        assert_eq!(auth().opens("secret".to_owned(), "no hash".into()).await, Ok(false));
+        assert_eq!(auth().opens("secret".to_owned(), hashed.clone(), Lane::Clear).await, Ok(true));
+        assert_eq!(auth().opens("Secret".to_owned(), hashed, Lane::Clear).await, Ok(false));
+        assert_eq!(auth().opens("secret".to_owned(), "no hash".into(), Lane::Clear).await, Ok(false));
     }
 
     #[tokio::test]
     async fn when_too_many_wait_for_a_hash_the_next_is_told_to_come_back() {
         let auth = auth();
+        let busy = Err(Error::Store(StoreFault::Busy));
         let waiting = auth.hashes_waiting.acquire_many(256).await.unwrap();
-        assert_eq!(auth.in_turn(|_| 1).await, Err(Error::Store(StoreFault::Busy)));
+        assert_eq!(auth.in_turn(Lane::Clear, |_| 1).await, busy);
+        assert_eq!(auth.in_turn(Lane::Doubtful, |_| 1).await, Ok(1));
         drop(waiting);
-        assert_eq!(auth.in_turn(|_| 1).await, Ok(1));
+        let doubtful = auth.doubtful_waiting.acquire_many(64).await.unwrap();
+        assert_eq!(auth.in_turn(Lane::Doubtful, |_| 1).await, busy);
+        assert_eq!(auth.in_turn(Lane::Clear, |_| 1).await, Ok(1));
+        drop(doubtful);
+        assert_eq!(auth.in_turn(Lane::Doubtful, |_| 1).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn one_in_doubt_at_a_time_leaves_a_turn_to_the_others() {
+        let auth = auth();
+        let (began, beginning) = tokio::sync::oneshot::channel();
+        let (go_on, stop) = std::sync::mpsc::channel::<()>();
+        let first = auth.in_turn(Lane::Doubtful, move |_| {
+            began.send(()).unwrap();
+            stop.recv().unwrap();
+        });
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let next = |lane| {
+            let order = Arc::clone(&order);
+            auth.in_turn(lane, move |_| order.lock().unwrap().push(lane))
+        };
+        let clear = async {
+            beginning.await.unwrap();
+            for _ in 0..20 {
+                assert_eq!(auth.in_turn(Lane::Clear, |_| 1).await, Ok(1));
+            }
+            go_on.send(()).unwrap();
+        };
+        // Of those in doubt only one stands before whoever came later to an account that is attacked.
+        let others = futures_util::future::join_all([
+            next(Lane::Doubtful),
+            next(Lane::Doubtful),
+            next(Lane::Doubtful),
+            next(Lane::Apart),
+        ]);
+        let (first, others, ()) = tokio::join!(first, others, clear);
+        assert!(first.is_ok() && others.iter().all(Result::is_ok));
+        let attacked = order.lock().unwrap().iter().position(|lane| *lane == Lane::Apart);
+        assert!(attacked <= Some(1), "{order:?}");
     }
 
     proptest! {

@@ -21,6 +21,7 @@ mod auth;
 mod connection;
 mod content;
 pub mod error;
+mod guesses;
 mod inbound;
 pub mod keys;
 mod outbound;

@@ -1,5 +1,6 @@
 //! One REST call, and its answer.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ pub(super) struct Place {
     pub(super) base: String,
     /// The address without its query.
     pub(super) uri: String,
+    /// Who asks, as far as addresses say.
+    pub(super) client: IpAddr,
 }
 
 /// One call.

@@ -64,6 +64,7 @@ async fn answer(State(gateway): State<Arc<Easemob>>, origin: RequestOrigin, requ
         name: name.clone(),
         base: format!("{scheme}://{}/{org}/{name}", origin.host),
         uri: format!("{scheme}://{}{path}", origin.host),
+        client: origin.client,
     };
     let (prefix, rest) = resource(rest);
     let verb = Verb::of(parts.method.as_str());

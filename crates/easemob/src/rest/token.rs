@@ -1,5 +1,7 @@
 //! `POST /token`: tokens of back ends and users (rest 2.1), and when a token ends.
 
+use std::sync::Arc;
+
 use posthouse_core::Error;
 use posthouse_core::account::{Account, NewAccount};
 use posthouse_core::id::ClientId;
@@ -70,20 +72,31 @@ async fn by_password(call: &Call, body: &Map<String, Value>, life: u64) -> Resul
     let username = text(body, "username")?.filter(|name| !name.is_empty());
     let username = username.ok_or_else(|| Fault::argument("username must be provided"))?;
     let password = text(body, "password")?.ok_or_else(|| Fault::argument("password must be provided"))?;
-    let nobody = Fault::nobody_to_log_in;
+    let (guesses, from) = (&call.gateway.auth().guesses, call.place.client);
+    guesses.admit(&call.app, from, call.began)?;
+    let nobody = || {
+        guesses.was_wrong(&call.app, from, None, call.began);
+        Fault::nobody_to_log_in()
+    };
     let client = client_of(username).ok_or_else(nobody)?;
     let account = call.account_of(&client).await?.ok_or_else(nobody)?;
     let opens = match &account.secret {
-        Some(secret) => {
-            let opening = call.gateway.auth().opens(password.to_owned(), secret.clone());
-            opening.await.map_err(|error| fault(Task::Account, &error))?
-        }
+        Some(secret) => opens(call, &client, password, secret).await?,
         None => false,
     };
     if !opens {
+        guesses.was_wrong(&call.app, from, Some(&client), call.posthouse().now());
         return Err(Fault::grant("invalid password"));
     }
     of_user(call, &account, life)
+}
+
+/// Whether `password` is the one of `secret`, looked at in its turn.
+async fn opens(call: &Call, client: &ClientId, password: &str, secret: &Arc<str>) -> Result<bool, Fault> {
+    let (auth, from) = (call.gateway.auth(), call.place.client);
+    let attempt = auth.guesses.attempt(&call.app, from, Some(client), call.began)?;
+    let opening = auth.opens(password.to_owned(), secret.clone(), attempt.lane);
+    opening.await.map_err(|error| fault(Task::Account, &error))
 }
 
 fn by_credentials(call: &Call, body: &Map<String, Value>, life: u64) -> Result<Reply, Fault> {
@@ -96,11 +109,17 @@ fn by_credentials(call: &Call, body: &Map<String, Value>, life: u64) -> Result<R
     let same = |key, given: &str| {
         call.app.key(key).is_some_and(|key| bool::from(key.as_bytes().ct_eq(given.as_bytes())))
     };
+    let (guesses, from) = (&call.gateway.auth().guesses, call.place.client);
+    guesses.admit(&call.app, from, call.began)?;
+    let wrong = |words| {
+        guesses.was_wrong(&call.app, from, None, call.began);
+        Err(Fault::grant(words))
+    };
     if !same(keys::CLIENT_ID, id) {
-        return Err(Fault::grant("client_id does not match"));
+        return wrong("client_id does not match");
     }
     if !same(keys::CLIENT_SECRET, secret) {
-        return Err(Fault::grant("client_secret does not match"));
+        return wrong("client_secret does not match");
     }
     let token = call.gateway.auth().app_token(call.posthouse(), &call.app, end(call, life));
     Ok(Reply::Bare(Map::new())

@@ -1,5 +1,7 @@
 //! Users: registering, reading, changing and removing them, and who is online (rest 3.1, client 7.4).
 
+use std::sync::Arc;
+
 use posthouse_core::Error;
 use posthouse_core::account::{Account, AccountChange, NewAccount};
 use posthouse_core::id::{ClientId, DeviceId};
@@ -8,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::call::{Call, Reply, Verb, shown, text, texts, uuid};
 use crate::auth::Bearer;
 use crate::error::rest::{Fault, Task, fault};
+use crate::guesses::Lane;
 use crate::query::{Cursor, client_of};
 use crate::wire::name::{self, BadName};
 
@@ -48,7 +51,7 @@ pub(super) async fn register(call: &Call) -> Result<Reply, Fault> {
     match call.value().await? {
         Some(Value::Object(user)) => {
             let wish = Wish::parse(&user, by_server)?;
-            let account = add(call, wish).await?;
+            let account = add(call, wish, by_server).await?;
             Ok(Reply::of("/users").entities(vec![call.entity(&account)]))
         }
         // Each costs a slow hash, so strangers bring one at a time.
@@ -109,7 +112,7 @@ fn nickname_of(nickname: &str) -> Result<String, Fault> {
     Ok(nickname.to_owned())
 }
 
-async fn add(call: &Call, wish: Wish) -> Result<Account, Fault> {
+async fn add(call: &Call, wish: Wish, by_server: bool) -> Result<Account, Fault> {
     let taken =
         |client: &ClientId| Fault::registered_already(&uuid(&["app", call.app.id.as_str()]), &shown(client));
     let Wish { client, password, nickname } = wish;
@@ -119,7 +122,12 @@ async fn add(call: &Call, wish: Wish) -> Result<Account, Fault> {
     }
     let failed = |error| fault(Task::Account, &error);
     let secret = match password {
-        Some(password) => Some(call.gateway.auth().hash(call.posthouse(), password).await.map_err(failed)?),
+        Some(password) if by_server => Some(hash(call, password, Lane::Clear).await?),
+        Some(password) => {
+            let guesses = &call.gateway.auth().guesses;
+            let attempt = guesses.attempt(&call.app, call.place.client, None, call.began)?;
+            Some(hash(call, password, attempt.lane).await?)
+        }
         None => None,
     };
     let new = NewAccount { client: client.clone(), secret, nickname: nickname.map(Into::into) };
@@ -127,6 +135,11 @@ async fn add(call: &Call, wish: Wish) -> Result<Account, Fault> {
         Error::AccountExists => taken(&client),
         error => failed(error),
     })
+}
+
+async fn hash(call: &Call, password: String, lane: Lane) -> Result<Arc<str>, Fault> {
+    let hashing = call.gateway.auth().hash(call.posthouse(), password, lane);
+    hashing.await.map_err(|error| fault(Task::Account, &error))
 }
 
 /// Those whose names are taken don't keep the others out. What can't be read keeps everybody out.
@@ -143,7 +156,7 @@ async fn add_many(call: &Call, users: &[Value]) -> Result<Reply, Fault> {
     let (mut added, mut failed) = (Vec::new(), Vec::new());
     for wish in wishes {
         let username = shown(&wish.client);
-        match add(call, wish).await {
+        match add(call, wish, true).await {
             Ok(account) => added.push(call.entity(&account)),
             Err(fault) if fault.status == 400 => failed.push(json!({
                 "username": username,
@@ -256,8 +269,7 @@ async fn set_password(call: &Call, user: &str) -> Result<Reply, Fault> {
     if call.account_of(&client).await?.is_none() {
         return Err(nobody());
     }
-    let failed = |error| fault(Task::Account, &error);
-    let secret = call.gateway.auth().hash(call.posthouse(), password).await.map_err(failed)?;
+    let secret = hash(call, password, Lane::Clear).await?;
     changed(call, &client, AccountChange::Secret(secret)).await?;
     Ok(Reply::of("/users").with("action", "set user password"))
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod guessing;
 mod limits;
 #[path = "../easemob/stage.rs"]
 #[allow(dead_code, reason = "the tests of the Easemob wire use the rest of it")]
