@@ -127,9 +127,7 @@ where
     let storming = async {
         let outcome = storm.await;
         let rest = soak().saturating_sub(began.elapsed());
-        if !rest.is_zero() {
-            tokio::time::sleep(rest).await;
-        }
+        drop(tokio::time::timeout(rest, std::future::pending::<()>()).await);
         over.store(true, Ordering::Relaxed);
         outcome
     };

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod flood;
 mod guessing;
 mod limits;
 #[path = "../easemob/stage.rs"]
