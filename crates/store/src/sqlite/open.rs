@@ -192,13 +192,32 @@ pub(super) fn check_library() -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Makes a directory that only its owner can enter, unless it exists.
+/// Makes a directory that only its owner can enter, unless it exists, and sees to it that a power cut
+/// doesn't take its name with everything in it.
 pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
+    let missing =
+        dir.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).count();
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+    builder.create(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+    // Also when it was there: whoever made it may have been killed before it got this far.
+    for made in dir.ancestors().take(missing.max(1)) {
+        sync_names_beside(made)?;
+    }
+    Ok(())
+}
+
+/// Brings the names in the directory of `path` to the disk. Where another user's directory can't be
+/// opened there is nothing that we could do.
+fn sync_names_beside(path: &Path) -> Result<(), OpenError> {
+    let Some(above) = path.parent() else { return Ok(()) };
+    let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    match File::open(above).and_then(|above| above.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(|source| OpenError::Io { path: above.to_owned(), source }),
+    }
 }
 
 /// Opens (or makes) a file that only its owner can read, without touching its content.
@@ -254,6 +273,11 @@ fn check_header(file: &Path, schema: Schema) -> Result<(), OpenError> {
     }
     let read = (&opened).take(100).read(&mut header).map_err(io)?;
     if read < 16 || &header[..16] != b"SQLite format 3\0" {
+        // The very first write was torn, perhaps. SQLite undoes it where its journal says that there was
+        // nothing before.
+        if fs::metadata(with_suffix(file, "-journal")).is_ok_and(|journal| journal.len() > 0) {
+            return Ok(());
+        }
         return Err(OpenError::NotADatabase { file: file.to_owned() });
     }
     let damaged = |reason: &str| OpenError::Damaged { file: file.to_owned(), reason: reason.to_owned() };
