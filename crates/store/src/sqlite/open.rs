@@ -4,7 +4,7 @@
 //! out, and is left exactly as it was.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -34,6 +34,9 @@ const STATEMENT_CACHE: usize = 256;
 /// The default of [`OpenOptions::tail_max`]: some megabytes of memory, and what a start after a crash
 /// reads again in some 0.1 s.
 const TAIL_MAX: usize = 65_536;
+
+/// A log is read and written again in pieces of this size.
+const REWRITTEN_AT_ONCE: usize = 256 * 1024;
 
 /// How to open a store.
 #[derive(Clone)]
@@ -241,6 +244,7 @@ pub(super) fn open_for_writing(file: &Path, schema: Schema, role: Role) -> Resul
     db.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
     check_content(&db, file, schema)?;
     set_up_writer(&db, schema, role).map_err(|source| open_error(file, source))?;
+    rewrite_log(&db, file)?;
     migrate(&mut db, file, schema)?;
     if role == Role::Writer {
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sqlite)?;
@@ -353,6 +357,41 @@ fn set_up_writer(db: &Connection, schema: Schema, role: Role) -> rusqlite::Resul
     db.pragma_update(None, "wal_autocheckpoint", checkpoint_pages)?;
     db.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(())
+}
+
+/// Writes the log again as it is, and syncs it, before anything is built on it.
+///
+/// When a sync fails, the system forgets that what it covered isn't on the disk: the next sync succeeds without
+/// it, and whoever opens the file meanwhile reads it from memory as if it were there. What a process that
+/// met such a failure has left in the log, this one or one before it, may therefore be taken for kept. Bytes that
+/// are written anew are synced anew.
+fn rewrite_log(db: &Connection, file: &Path) -> Result<(), OpenError> {
+    let log = with_suffix(file, "-wal");
+    if fs::metadata(&log).map_or(0, |found| found.len()) == 0 {
+        return Ok(());
+    }
+    let sqlite = |source| open_error(file, source);
+    // Nobody else adds to the log or begins it anew meanwhile.
+    db.execute_batch("BEGIN IMMEDIATE").map_err(sqlite)?;
+    let rewritten = rewrite(&log).map_err(|source| OpenError::Io { path: log.clone(), source });
+    db.execute_batch("ROLLBACK").map_err(sqlite)?;
+    rewritten
+}
+
+fn rewrite(path: &Path) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let mut piece = vec![0; REWRITTEN_AT_ONCE];
+    let mut at = 0;
+    loop {
+        file.seek(SeekFrom::Start(at))?;
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return file.sync_data();
+        }
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&piece[..read])?;
+        at += read as u64;
+    }
 }
 
 fn migrate(db: &mut Connection, file: &Path, schema: Schema) -> Result<(), OpenError> {
