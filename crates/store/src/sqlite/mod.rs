@@ -14,6 +14,7 @@ mod hot;
 mod inbox;
 mod index;
 mod listing;
+mod log;
 mod marks;
 mod notes;
 pub(crate) mod open;

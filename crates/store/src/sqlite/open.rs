@@ -4,7 +4,7 @@
 //! out, and is left exactly as it was.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -15,6 +15,8 @@ use posthouse_core::time::Clock;
 use refinery::{Migration, Runner};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+
+use super::log;
 
 /// "post" in ASCII; lets `file` and us tell our files from other SQLite databases.
 const APPLICATION_ID: i32 = 0x706F_7374;
@@ -34,9 +36,6 @@ const STATEMENT_CACHE: usize = 256;
 /// The default of [`OpenOptions::tail_max`]: some megabytes of memory, and what a start after a crash
 /// reads again in some 0.1 s.
 const TAIL_MAX: usize = 65_536;
-
-/// A log is read and written again in pieces of this size.
-const REWRITTEN_AT_ONCE: usize = 256 * 1024;
 
 /// How to open a store.
 #[derive(Clone)]
@@ -237,6 +236,10 @@ pub(super) fn open_for_writing(file: &Path, schema: Schema, role: Role) -> Resul
     let sqlite = |source| OpenError::Sqlite { file: file.to_owned(), source };
     check_header(file, schema)?;
     tighten(file)?;
+    if role == Role::Writer {
+        // Beside a server, whose log grows meanwhile, there is nothing to be seen.
+        check_log(file)?;
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(file, flags).map_err(sqlite)?;
     // Until the file is known to be good, even closing it must not write to it.
@@ -275,13 +278,12 @@ fn check_header(file: &Path, schema: Schema) -> Result<(), OpenError> {
         // New, or made by a start that was cut short before it wrote anything.
         return Ok(());
     }
+    if fs::metadata(with_suffix(file, "-journal")).is_ok_and(|journal| journal.len() > 0) {
+        // The very first write was cut short. SQLite undoes it, and what it finds then is looked at next.
+        return Ok(());
+    }
     let read = (&opened).take(100).read(&mut header).map_err(io)?;
     if read < 16 || &header[..16] != b"SQLite format 3\0" {
-        // The very first write was torn, perhaps. SQLite undoes it where its journal says that there was
-        // nothing before.
-        if fs::metadata(with_suffix(file, "-journal")).is_ok_and(|journal| journal.len() > 0) {
-            return Ok(());
-        }
         return Err(OpenError::NotADatabase { file: file.to_owned() });
     }
     let damaged = |reason: &str| OpenError::Damaged { file: file.to_owned(), reason: reason.to_owned() };
@@ -359,39 +361,27 @@ fn set_up_writer(db: &Connection, schema: Schema, role: Role) -> rusqlite::Resul
     Ok(())
 }
 
-/// Writes the log again as it is, and syncs it, before anything is built on it.
-///
-/// When a sync fails, the system forgets that what it covered isn't on the disk: the next sync succeeds without
-/// it, and whoever opens the file meanwhile reads it from memory as if it were there. What a process that
-/// met such a failure has left in the log, this one or one before it, may therefore be taken for kept. Bytes that
-/// are written anew are synced anew.
+/// Makes sure that the log is on the disk before anything is built on it; see [`log::rewrite`].
 fn rewrite_log(db: &Connection, file: &Path) -> Result<(), OpenError> {
-    let log = with_suffix(file, "-wal");
-    if fs::metadata(&log).map_or(0, |found| found.len()) == 0 {
+    let path = with_suffix(file, "-wal");
+    if fs::metadata(&path).map_or(0, |found| found.len()) == 0 {
         return Ok(());
     }
     let sqlite = |source| open_error(file, source);
     // Nobody else adds to the log or begins it anew meanwhile.
     db.execute_batch("BEGIN IMMEDIATE").map_err(sqlite)?;
-    let rewritten = rewrite(&log).map_err(|source| OpenError::Io { path: log.clone(), source });
+    let rewritten = log::rewrite(&path).map_err(|source| OpenError::Io { path: path.clone(), source });
     db.execute_batch("ROLLBACK").map_err(sqlite)?;
     rewritten
 }
 
-fn rewrite(path: &Path) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-    let mut piece = vec![0; REWRITTEN_AT_ONCE];
-    let mut at = 0;
-    loop {
-        file.seek(SeekFrom::Start(at))?;
-        let read = file.read(&mut piece)?;
-        if read == 0 {
-            return file.sync_data();
-        }
-        file.seek(SeekFrom::Start(at))?;
-        file.write_all(&piece[..read])?;
-        at += read as u64;
-    }
+/// Refuses a log that is damaged where SQLite would take the damage for its end.
+fn check_log(file: &Path) -> Result<(), OpenError> {
+    let path = with_suffix(file, "-wal");
+    let damage = log::damaged_at(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    let Some(at) = damage else { return Ok(()) };
+    let reason = format!("what is written in {} from byte {at} on can't be trusted", path.display());
+    Err(OpenError::Damaged { file: file.to_owned(), reason })
 }
 
 fn migrate(db: &mut Connection, file: &Path, schema: Schema) -> Result<(), OpenError> {

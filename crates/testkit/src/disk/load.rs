@@ -307,6 +307,50 @@ struct Told<'a> {
     read: Vec<(&'a str, u64, Option<i64>)>,
 }
 
+/// What a damaged directory does.
+pub enum Verdict {
+    /// It isn't opened, for this reason.
+    Refused(String),
+    /// Something can't be read and says so; all else is right.
+    Unreadable(String),
+    /// Something acknowledged isn't shown, without a word.
+    Missing(String),
+    /// Something is shown that isn't so.
+    Wrong(String),
+    /// Everything is right.
+    Right,
+}
+
+impl Verdict {
+    /// The sort and what was said.
+    #[must_use]
+    pub fn describe(&self) -> (&'static str, &str) {
+        match self {
+            Self::Refused(words) => ("refused", words),
+            Self::Unreadable(words) => ("unreadable", words),
+            Self::Missing(words) => ("missing", words),
+            Self::Wrong(words) => ("wrong", words),
+            Self::Right => ("right", ""),
+        }
+    }
+}
+
+/// What is wrong with a history.
+enum Flaw {
+    /// Something acknowledged isn't there.
+    Missing(String),
+    /// Something is there that was not said so.
+    Wrong(String),
+}
+
+impl Flaw {
+    fn words(self) -> String {
+        match self {
+            Self::Missing(words) | Self::Wrong(words) => words,
+        }
+    }
+}
+
 impl Journal {
     /// Reads a journal.
     #[must_use]
@@ -358,15 +402,50 @@ impl Journal {
         told
     }
 
+    /// Says what a damaged directory does, whose files are as they were at the moment `end` otherwise.
+    pub async fn judge(&self, data: &Path, end: u64) -> Verdict {
+        let clock = Arc::new(ManualClock::new());
+        clock.set(self.time(end));
+        let store = match open(data, Arc::clone(&clock)) {
+            Ok(store) => store,
+            Err(error) => return Verdict::Refused(error.to_string()),
+        };
+        let mut unreadable = None;
+        for (id, told) in self.told(end) {
+            if told.until.is_some_and(|until| until <= clock.now()) {
+                continue;
+            }
+            let id = ConversationId::from_u64(id).unwrap();
+            for who in MEMBERS {
+                let query =
+                    HistoryQuery { direction: Direction::Forward, ..HistoryQuery::newest(id, 100_000) };
+                match store.read_history(&app_id("app"), &client(who), query).await {
+                    Ok(history) => match check_history(&told, &history.messages) {
+                        Ok(()) => {}
+                        Err(Flaw::Missing(words)) => return Verdict::Missing(words),
+                        Err(Flaw::Wrong(words)) => return Verdict::Wrong(words),
+                    },
+                    Err(error @ Error::Store(_)) => unreadable = Some(error.to_string()),
+                    Err(error) if told.made => return Verdict::Missing(error.to_string()),
+                    Err(_) => {}
+                }
+            }
+        }
+        unreadable.map_or(Verdict::Right, Verdict::Unreadable)
+    }
+
+    /// What time it was then.
+    fn time(&self, end: u64) -> Timestamp {
+        let times = self.0.iter().filter(|line| line["kind"] == "time");
+        let now = times.rev().find(|line| line["begun"].as_u64().unwrap() <= end);
+        now.map_or_else(|| ManualClock::new().now(), |now| Timestamp(now["now"].as_i64().unwrap()))
+    }
+
     /// Checks a directory whose power was cut at the moment `end` of the trace: opens it, compares it
     /// with the journal, goes on talking in it. Gives what is wrong, or nothing.
     pub async fn check(&self, data: &Path, end: u64) -> Result<(), String> {
-        let times = self.0.iter().filter(|line| line["kind"] == "time");
-        let now = times.rev().find(|line| line["begun"].as_u64().unwrap() <= end);
         let clock = Arc::new(ManualClock::new());
-        if let Some(now) = now {
-            clock.set(Timestamp(now["now"].as_i64().unwrap()));
-        }
+        clock.set(self.time(end));
         let store = open(data, Arc::clone(&clock)).map_err(|error| format!("can't be opened: {error}"))?;
         let audit = async |store: &SqliteStore, when: &str| match store.audit().await {
             Ok(differences) if differences.is_empty() => Ok(()),
@@ -399,29 +478,29 @@ async fn check_conversation(
         Err(error) if told.made => return Err(format!("its history can't be read: {error}")),
         Err(_) => return Ok(()),
     };
-    check_history(told, &history)?;
+    check_history(told, &history).map_err(Flaw::words)?;
     check_unread(store, id, told, &history, now).await?;
     check_going_on(store, id, told, &history).await
 }
 
-fn check_history(told: &Told<'_>, history: &[Message]) -> Result<(), String> {
+fn check_history(told: &Told<'_>, history: &[Message]) -> Result<(), Flaw> {
     if !history.windows(2).all(|pair| (pair[0].timestamp, pair[0].id) < (pair[1].timestamp, pair[1].id)) {
-        return Err("it is out of order".to_owned());
+        return Err(Flaw::Wrong("it is out of order".to_owned()));
     }
     if !history.windows(2).all(|pair| pair[0].seq < pair[1].seq) {
-        return Err("history and timeline have different orders".to_owned());
+        return Err(Flaw::Wrong("history and timeline have different orders".to_owned()));
     }
     let by_id: HashMap<u64, &Message> =
         history.iter().map(|message| (message.id.as_u64(), message)).collect();
     for line in &told.acked {
         let Some(found) = line["id"].as_u64().and_then(|id| by_id.get(&id)) else {
-            return Err(format!("an acknowledged message is lost: {line}"));
+            return Err(Flaw::Missing(format!("an acknowledged message is lost: {line}")));
         };
         let place = (found.seq.0, found.timestamp.0, found.sender.as_str());
         let wanted =
             (line["seq"].as_u64().unwrap(), line["at"].as_i64().unwrap(), line["by"].as_str().unwrap());
         if place != wanted {
-            return Err(format!("an acknowledged message is elsewhere: {line}, {place:?}"));
+            return Err(Flaw::Wrong(format!("an acknowledged message is elsewhere: {line}, {place:?}")));
         }
     }
     for message in history {
@@ -429,26 +508,26 @@ fn check_history(told: &Told<'_>, history: &[Message]) -> Result<(), String> {
         let recalled = told.recalled.contains(&id);
         if message.is_recalled() {
             if !recalled && !told.perhaps_recalled.contains(&id) {
-                return Err(format!("{id} was never recalled"));
+                return Err(Flaw::Wrong(format!("{id} was never recalled")));
             }
             continue;
         }
         let text = words(message);
         let Some(line) = text.split(' ').next().and_then(|token| told.begun.get(token)) else {
-            return Err(format!("nobody said {text:?}"));
+            return Err(Flaw::Wrong(format!("nobody said {text:?}")));
         };
         if recalled {
-            return Err(format!("an acknowledged recall is lost: {line}"));
+            return Err(Flaw::Wrong(format!("an acknowledged recall is lost: {line}")));
         }
         if line["text"] != text.as_str() || line["by"] != message.sender.as_str() {
-            return Err(format!("something else is served: {message:?} instead of {line}"));
+            return Err(Flaw::Wrong(format!("something else is served: {message:?} instead of {line}")));
         }
     }
     let mut texts: Vec<String> = history.iter().filter(|message| !message.is_recalled()).map(words).collect();
     texts.sort_unstable();
     texts.dedup();
     if texts.len() != history.iter().filter(|message| !message.is_recalled()).count() {
-        return Err("something is there twice".to_owned());
+        return Err(Flaw::Wrong("something is there twice".to_owned()));
     }
     Ok(())
 }
