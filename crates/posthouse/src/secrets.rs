@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::adapter::SystemChance;
 
 const FILE: &str = "secret";
+const UNFINISHED: &str = "secret.new";
 
 /// The key that signs session tokens: read from the data directory, or made there, readable by its
 /// owner only. Tokens stay valid over restarts because it stays.
@@ -23,14 +24,22 @@ pub fn token_key(data: &Path) -> std::io::Result<[u8; 32]> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key = SystemChance.key();
             let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-            writeln!(file, "{hex}")?;
-            file.sync_all()?;
+            write_whole(data, &path, &hex)?;
             Ok(key)
         }
         Err(error) => Err(std::io::Error::other(format!("{}: {error}", path.display()))),
     }
+}
+
+/// Under another name first: half a secret, as a power cut may leave it, would stop every later start.
+fn write_whole(data: &Path, path: &Path, hex: &str) -> std::io::Result<()> {
+    let unfinished = data.join(UNFINISHED);
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    writeln!(file, "{hex}")?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    std::fs::File::open(data)?.sync_all()
 }
 
 fn parse(hex: &str) -> Option<[u8; 32]> {
