@@ -2,6 +2,7 @@
 //! contract suite of the store, and a disk that loses what nobody synced. Scripted peers are [`posthouse::peer`].
 
 pub mod disk;
+pub mod process;
 pub mod server;
 pub mod store_suite;
 pub mod time;

@@ -24,6 +24,8 @@ pub struct Disk<'a> {
     /// How many records it has seen.
     position: usize,
     files: HashMap<u32, Content>,
+    /// Files that got another number by another process.
+    also: HashMap<u32, u32>,
     names: Names,
 }
 
@@ -113,23 +115,15 @@ impl<'a> Disk<'a> {
     /// The disk before the first operation, with the files of an image.
     #[must_use]
     pub fn new(trace: &'a Trace, before: &Image) -> Self {
-        let mut disk = Self { trace, position: 0, files: HashMap::new(), names: Names::default() };
-        let numbers: HashMap<&str, u32> = trace
-            .records
-            .iter()
-            .filter_map(|record| match &record.what {
-                Operation::Known(file, path) => Some((path.as_str(), *file)),
-                _ => None,
-            })
-            .collect();
-        // Files that the program never opened have a number too.
-        let mut unopened = u32::MAX;
+        let (files, also) = (HashMap::new(), HashMap::new());
+        let mut disk = Self { trace, position: 0, files, also, names: Names::default() };
+        // The watcher gives numbers from below.
+        let mut file = u32::MAX;
         for (path, bytes) in before {
             let node = match bytes {
                 None => Node::Folder,
                 Some(bytes) => {
-                    let file = numbers.get(path.as_str()).copied().unwrap_or(unopened);
-                    unopened -= 1;
+                    file -= 1;
                     disk.files.insert(file, Content { kept: bytes.clone(), waiting: Vec::new() });
                     Node::File(file)
                 }
@@ -156,12 +150,19 @@ impl<'a> Disk<'a> {
     }
 
     fn apply(&mut self, what: &Operation) {
+        let number = |file: &u32| self.also.get(file).copied().unwrap_or(*file);
         let mut change = |file: &u32, change: Change| {
-            let content = self.files.entry(*file).or_default();
+            let content = self.files.entry(number(file)).or_default();
             content.waiting.push(Waiting { change, state: State::Open });
         };
         match what {
-            Operation::Known(file, _) => drop(self.files.entry(*file).or_default()),
+            Operation::Known(file, path) => {
+                let mut names = self.names.kept.clone();
+                self.names.waiting.iter().for_each(|change| change.apply(&mut names));
+                if let Some(Node::File(known)) = names.get(path) {
+                    self.also.insert(*file, *known);
+                }
+            }
             Operation::Made(file, path) => {
                 self.names.waiting.push(NameChange::Made(path.clone(), Node::File(*file)));
             }
@@ -171,12 +172,12 @@ impl<'a> Disk<'a> {
             Operation::Write(file, at, range) => change(file, Change::Write(*at, range.clone())),
             Operation::Resize(file, length) => change(file, Change::Resize(*length)),
             Operation::Sync(file) => {
-                if let Some(content) = self.files.get_mut(file) {
+                if let Some(content) = self.files.get_mut(&number(file)) {
                     content.sync(self.trace);
                 }
             }
             Operation::SyncFailed(file) => {
-                for waiting in self.files.entry(*file).or_default().waiting.iter_mut() {
+                for waiting in &mut self.files.entry(number(file)).or_default().waiting {
                     if waiting.state == State::Open {
                         waiting.state = State::Doubtful;
                     }

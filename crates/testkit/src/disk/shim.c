@@ -67,6 +67,9 @@ __attribute__((constructor)) static void begin(void) {
     strncpy(root, at, sizeof root - 1);
     root_len = strlen(root);
     if (trace) trace_fd = (int)syscall(SYS_openat, AT_FDCWD, trace, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    /* Processes may follow each other on one trace: no number is given twice, for a record is longer than 1. */
+    struct stat found;
+    if (trace_fd >= 0 && fstat(trace_fd, &found) == 0) files_len = (uint32_t)found.st_size;
   }
   ready = 1;
 }
