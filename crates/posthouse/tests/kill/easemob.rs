@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use posthouse::peer::easemob::{Device, Identity, Rest, text_of};
+use posthouse::peer::Error;
+use posthouse::peer::easemob::{Device, Identity, Rest, metas_of, text_of};
 use posthouse_easemob::wire::proto::{Jid, Meta};
+use posthouse_testkit::process::Process;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Victim, create_app, kill_while_they_talk, kills};
+use super::{Ack, kill_while_they_talk, kills, make_app, setting, start};
 
 /// A user with one device that writes numbered messages to one chat, and reads what others write.
-struct Seat {
+pub(super) struct Seat {
     identity: Identity,
     to: Jid,
     /// The others of the chat.
@@ -27,12 +29,22 @@ struct Seat {
 }
 
 impl Seat {
+    /// How many of its messages were acknowledged.
+    pub(super) fn acked(&self) -> usize {
+        self.acked.len()
+    }
+
     fn name(&self) -> &str {
         &self.identity.name
     }
 
     /// Sends until the connection is lost or `stop` is set.
-    async fn talk(mut self, server: String, acks: mpsc::Sender<()>, stop: Arc<AtomicBool>) -> Self {
+    pub(super) async fn talk(
+        mut self,
+        server: String,
+        acks: mpsc::Sender<Ack>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
         let Ok(mut device) = Device::login(&server, self.identity.clone()).await else { return self };
         while !stop.load(Ordering::Relaxed) {
             let number = u32::try_from(self.acked.len()).unwrap();
@@ -45,17 +57,31 @@ impl Seat {
             let status = ack.status.unwrap_or_default();
             assert_eq!(status.error_code, Some(0), "only a broken connection may end a talk: {status:?}");
             self.acked.push((number, ack.server_id.unwrap()));
-            if number.is_multiple_of(5) {
-                match device.sync().await {
-                    Ok(metas) => self.take(&metas),
-                    Err(_) => break,
-                }
+            if number.is_multiple_of(5) && self.read(&mut device).await.is_err() {
+                break;
             }
-            if acks.send(()).await.is_err() {
+            if acks.send((self.identity.name.clone(), number)).await.is_err() {
                 break;
             }
         }
         self
+    }
+
+    /// Reads what waits. Each batch is taken before the next pull acknowledges it: the server may die after it
+    /// has written that down.
+    async fn read(&mut self, device: &mut Device) -> Result<(), Error> {
+        for queue in device.unread().await?.unread.into_iter().filter_map(|pending| pending.queue) {
+            let mut key = 0;
+            loop {
+                let batch = device.pull(&queue, key).await?;
+                if batch.is_last.unwrap_or(false) {
+                    break;
+                }
+                self.take(&metas_of(&batch)?);
+                key = batch.next_key.unwrap_or(0);
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, metas: &[Meta]) {
@@ -90,7 +116,7 @@ impl Seat {
         }
     }
 
-    async fn check(&mut self, server: &str, rest: &Rest) {
+    pub(super) async fn check(&mut self, server: &str, rest: &Rest) {
         let rest = rest.with_token(&self.identity.token);
         let history = self.history(&rest).await;
         assert!(history.windows(2).all(|pair| pair[0].0 < pair[1].0), "{} is out of order", self.to.name());
@@ -105,8 +131,7 @@ impl Seat {
         }
 
         let mut device = Device::login(server, self.identity.clone()).await.unwrap();
-        let metas = device.sync().await.unwrap();
-        self.take(&metas);
+        self.read(&mut device).await.unwrap();
         assert_eq!(device.sync().await.unwrap().len(), 0, "what was acknowledged comes again");
         let theirs: Vec<(u64, String)> = history
             .iter()
@@ -123,23 +148,24 @@ impl Seat {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acked_over_msync_is_lost_when_the_server_is_killed() {
     let data = tempfile::tempdir().unwrap();
-    let app = create_app(data.path());
-    let victim = Victim::start(data.path());
-    let http = |victim: &Victim| format!("http://{}", victim.address);
+    let app = make_app(data.path());
+    let server = start(data.path());
     let app_key = app["easemob_appkey"].as_str().unwrap();
-    let seats = take_seats(&http(&victim), &app).await;
+    let seats = take_seats(&server.http_url(), &app).await;
 
-    let talk = |seat: Seat, victim: &Victim, acks, stop| seat.talk(http(victim), acks, stop);
-    let (victim, mut seats) = kill_while_they_talk(data.path(), victim, seats, 600, talk).await;
+    let talk = |seat: Seat, server: &Process, acks, stop| seat.talk(server.http_url(), acks, stop);
+    let mut chance = setting("POSTHOUSE_SEED", 1);
+    let (server, mut seats, _) =
+        kill_while_they_talk(data.path(), kills(), &mut chance, server, seats, 600, talk).await;
 
-    let rest = Rest::new(&http(&victim), app_key);
+    let rest = Rest::new(&server.http_url(), app_key);
     for seat in &mut seats {
-        seat.check(&http(&victim), &rest).await;
+        seat.check(&server.http_url(), &rest).await;
     }
-    victim.kill();
+    server.kill();
     let differences = posthouse_store::audit(data.path()).unwrap();
     assert!(differences.is_empty(), "{differences:#?}");
-    let total: usize = seats.iter().map(|seat| seat.acked.len()).sum();
+    let total: usize = seats.iter().map(Seat::acked).sum();
     let retried: u32 = seats.iter().map(|seat| seat.retries).sum();
     println!(
         "{} kills, {total} acked messages over MSYNC, {retried} sends cut off, none lost or doubled",
@@ -148,7 +174,7 @@ async fn nothing_acked_over_msync_is_lost_when_the_server_is_killed() {
 }
 
 /// Two pairs and a group of three.
-async fn take_seats(server: &str, app: &serde_json::Value) -> Vec<Seat> {
+pub(super) async fn take_seats(server: &str, app: &serde_json::Value) -> Vec<Seat> {
     let text = |name: &str| app[name].as_str().unwrap();
     let app_key = text("easemob_appkey");
     let rest = Rest::new(server, app_key);

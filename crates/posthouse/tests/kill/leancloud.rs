@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use posthouse::peer::{BINARY, Open, Outgoing, Peer};
 use posthouse_leancloud::wire::proto::{CommandType, LogItem, LogsCommand};
+use posthouse_testkit::process::Process;
 use tokio::sync::mpsc;
 
-use super::{Victim, create_app, kill_while_they_talk, kills};
+use super::{Ack, kill_while_they_talk, kills, make_app, setting, start};
 
 /// A client that sends numbered messages to one conversation, one after the other.
-struct Seat {
+pub(super) struct Seat {
     client: String,
     cid: String,
     /// Reads up to its own newest message now and then.
@@ -27,8 +28,19 @@ struct Seat {
 }
 
 impl Seat {
+    /// How many of its messages were acknowledged.
+    pub(super) fn acked(&self) -> usize {
+        self.acked.len()
+    }
+
     /// Sends until the connection is lost or `stop` is set.
-    async fn talk(mut self, url: String, app: String, acks: mpsc::Sender<()>, stop: Arc<AtomicBool>) -> Self {
+    pub(super) async fn talk(
+        mut self,
+        url: String,
+        app: String,
+        acks: mpsc::Sender<Ack>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
         let Ok(mut peer) = Peer::connect(&url, BINARY).await else { return self };
         if peer.open(&app, &self.client, Open::default()).await.is_err() {
             return self;
@@ -55,7 +67,7 @@ impl Seat {
                 }
                 self.read.clone_from(&self.perhaps_read);
             }
-            if acks.send(()).await.is_err() {
+            if acks.send((self.client.clone(), number)).await.is_err() {
                 break;
             }
         }
@@ -66,21 +78,22 @@ impl Seat {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acked_is_lost_when_the_server_is_killed() {
     let data = tempfile::tempdir().unwrap();
-    let app = create_app(data.path())["leancloud_id"].as_str().unwrap().to_owned();
-    let victim = Victim::start(data.path());
-    let url = |victim: &Victim| format!("ws://{}/", victim.address);
-    let seats = take_seats(&url(&victim), &app).await;
+    let app = make_app(data.path())["leancloud_id"].as_str().unwrap().to_owned();
+    let server = start(data.path());
+    let seats = take_seats(&server.socket_url(), &app).await;
 
-    let talk = |seat: Seat, victim: &Victim, acks, stop| seat.talk(url(victim), app.clone(), acks, stop);
-    let (victim, seats) = kill_while_they_talk(data.path(), victim, seats, 900, talk).await;
+    let talk =
+        |seat: Seat, server: &Process, acks, stop| seat.talk(server.socket_url(), app.clone(), acks, stop);
+    let mut chance = setting("POSTHOUSE_SEED", 1);
+    let (server, seats, _) =
+        kill_while_they_talk(data.path(), kills(), &mut chance, server, seats, 900, talk).await;
 
-    let histories = check_history(&url(&victim), &app, &seats).await;
-    check_unread(&url(&victim), &app, &seats, &histories).await;
-    victim.kill();
+    check(&server.socket_url(), &app, &seats).await;
+    server.kill();
     let differences = posthouse_store::audit(data.path()).unwrap();
     assert!(differences.is_empty(), "{differences:#?}");
 
-    let total: usize = seats.iter().map(|seat| seat.acked.len()).sum();
+    let total: usize = seats.iter().map(Seat::acked).sum();
     let retried: u32 = seats.iter().map(|seat| seat.retries).sum();
     println!(
         "{} kills, {total} acked messages, {retried} sends cut off, none lost, doubled or out of order",
@@ -88,14 +101,22 @@ async fn nothing_acked_is_lost_when_the_server_is_killed() {
     );
 }
 
-/// Two pairs, a group of four, and a temporary conversation of three.
-async fn take_seats(url: &str, app: &str) -> Vec<Seat> {
+/// Everything acknowledged is there once and in order, and unread numbers are what a recount gives.
+pub(super) async fn check(url: &str, app: &str, seats: &[Seat]) {
+    let histories = check_history(url, app, seats).await;
+    check_unread(url, app, seats, &histories).await;
+}
+
+/// Two pairs, a group of four, and a temporary conversation of three. The other door has other names.
+pub(super) async fn take_seats(url: &str, app: &str) -> Vec<Seat> {
     let mut seats = Vec::new();
-    for members in [&["p1", "p2"][..], &["q1", "q2"], &["g1", "g2", "g3", "g4"], &["t1", "t2", "t3"]] {
+    for members in
+        [&["lp1", "lp2"][..], &["lq1", "lq2"], &["lg1", "lg2", "lg3", "lg4"], &["lt1", "lt2", "lt3"]]
+    {
         let mut peer = Peer::connect(url, BINARY).await.unwrap();
         let creator = members[0];
         peer.open(app, creator, Open::default()).await.unwrap();
-        let started = if creator == "t1" {
+        let started = if creator == "lt1" {
             peer.create_temporary(creator, members, Some(86_400)).await
         } else {
             peer.create_conversation(creator, members, members.len() == 2, "{}").await

@@ -29,11 +29,11 @@ fn nothing_acked_is_lost_when_the_power_is_cut() {
         checked += cut(&trace, &journal, seed, share);
         (left, seed, runs) = (left - share, seed + 1, runs + 1);
         (acked, cuts) = (acked + journal.acked(), cuts + share);
+        println!(
+            "{runs} runs of {acked} acked messages, {cuts} power cuts, {checked} different states, nothing acked \
+             lost, doubled, torn or out of order"
+        );
     }
-    println!(
-        "{runs} runs of {acked} acked messages, {cuts} power cuts, {checked} different states, nothing acked lost, \
-         doubled, torn or out of order"
-    );
 }
 
 fn cut(trace: &Trace, journal: &Journal, seed: u64, many: u64) -> usize {

@@ -1,6 +1,7 @@
 //! Every use case is cut at every single operation on the disk: the state is the one before it or the one
 //! after it. `POSTHOUSE_FATES` sets in how many drawn ways each moment is looked at beside the two plain ones
-//! (nothing that was not synced is there, all of it is), `POSTHOUSE_SEED` which.
+//! (nothing that was not synced is there, all of it is), `POSTHOUSE_SEED` which; `POSTHOUSE_EVERY` leaves
+//! out all moments but each such one.
 
 use posthouse_testkit::disk::cut::{self, Fate, Image};
 use posthouse_testkit::disk::steps::{self, Moment};
@@ -32,7 +33,8 @@ fn cut_everywhere(watch: &Watch, before: &Image, what: &str) -> String {
     let moments = steps::read_journal(&watch.journal());
     let (fates, seed) = (setting("POSTHOUSE_FATES", 1), setting("POSTHOUSE_SEED", 1));
     let mut cuts = Vec::new();
-    for record in 0..=trace.records.len() {
+    let every = usize::try_from(setting("POSTHOUSE_EVERY", 1)).unwrap().max(1);
+    for record in (0..=trace.records.len()).rev().step_by(every) {
         cuts.extend([(record, Fate::Lost), (record, Fate::Kept)]);
         cuts.extend((0..fates).map(|draw| (record, Fate::Drawn(seed.wrapping_add(draw)))));
     }
