@@ -9,6 +9,8 @@ use super::Stage;
 const HOUR_MS: i64 = 3_600_000;
 /// LeanCloud's TEMPORARY_CONVERSATION_EXPIRED.
 const OVER: i32 = 4_323;
+/// LeanCloud's SESSION_TOKEN_EXPIRED.
+const TOKEN_OVER: i32 = 4_112;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_and_times_never_go_back() {
@@ -58,6 +60,34 @@ async fn a_temporary_conversation_ends_by_the_clock() {
     let mut jerry = Peer::connect(&stage.server().socket_url(), BINARY).await.unwrap();
     jerry.open(stage.app["leancloud_id"].as_str().unwrap(), "jerry", Open::default()).await.unwrap();
     assert!(!jerry.history("jerry", &stage.cid, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_end_by_the_clock() {
+    let stage = Stage::set().await;
+    let app_id = stage.app["leancloud_id"].as_str().unwrap();
+    let url = stage.server().socket_url();
+    let mut first = Peer::connect(&url, BINARY).await.unwrap();
+    let token = first.open(app_id, "carl", Open::default()).await.unwrap().token.expect("a token is given");
+    let resume = async || {
+        let mut peer = Peer::connect(&url, BINARY).await.unwrap();
+        let how = Open { reopen: true, token: Some(token.clone()), ..Open::default() };
+        peer.open(app_id, "carl", how).await.map(drop).map_err(|error| error.code())
+    };
+    let ann = async || super::log_in(stage.server(), &stage.app, &stage.token).await.map(drop);
+    for (clock, session, account) in [
+        ("off 3600000", true, true),
+        ("off -3600000", true, true),
+        // Two days for a session, sixty for an account.
+        ("off 259200000", false, true),
+        ("off 5356800000", false, false),
+        ("off -5356800000", true, true),
+        ("", true, true),
+    ] {
+        stage.watch.set_clock(clock);
+        assert_eq!(resume().await, if session { Ok(()) } else { Err(Some(TOKEN_OVER)) }, "\"{clock}\"");
+        assert_eq!(ann().await.is_ok(), account, "\"{clock}\"");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

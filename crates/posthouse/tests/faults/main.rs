@@ -7,6 +7,7 @@
 mod clock;
 mod disk;
 mod start;
+mod uploads;
 
 use std::process::Command;
 
@@ -177,13 +178,18 @@ async fn tom(server: &Process, app: &Value) -> Peer {
 }
 
 async fn ann(server: &Process, app: &Value, token: &str) -> Device {
+    log_in(server, app, token).await.unwrap()
+}
+
+/// Logs ann in.
+async fn log_in(server: &Process, app: &Value, token: &str) -> Result<Device, Error> {
     let identity = Identity {
         app_key: app["easemob_appkey"].as_str().unwrap().to_owned(),
         name: "ann".to_owned(),
         resource: "webim_web_ann".to_owned(),
         token: token.to_owned(),
     };
-    Device::login(&server.http_url(), identity).await.unwrap()
+    Device::login(&server.http_url(), identity).await
 }
 
 fn bob(app: &Value) -> Jid {
