@@ -1,9 +1,11 @@
 //! Disks that are full, that fail, and that are slow.
 
 use posthouse::peer::{BINARY, Open, Outgoing, Peer};
+use posthouse_core::time::Chance as _;
 use posthouse_testkit::disk::cut::{self, Disk, Fate, Image};
-use posthouse_testkit::disk::scratch;
 use posthouse_testkit::disk::trace::Trace;
+use posthouse_testkit::disk::{scratch, setting};
+use posthouse_testkit::time::SeededChance;
 
 use super::{Said, Stage};
 
@@ -106,6 +108,45 @@ async fn recovers(stage: &mut Stage) {
     stage.restart(Some(&place.path().join("data"))).await;
     stage.assert_histories().await;
     assert!(stage.say("after a power cut").await.both_kept());
+}
+
+/// `POSTHOUSE_CUTS` sets how often the power is cut, `POSTHOUSE_SEED` where.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_doors_show_what_they_acked_after_a_power_cut() {
+    let mut stage = Stage::set().await;
+    let began = stage.watch.now();
+    let mut acked = Vec::new();
+    for number in 0..60 {
+        assert!(stage.say(&"x".repeat(number * 50)).await.both_kept());
+        acked.push((stage.watch.now(), stage.lean_acked.len(), stage.ease_acked.len()));
+    }
+    let all = (stage.lean_acked.clone(), stage.ease_acked.clone());
+    let trace = Trace::read(&stage.watch.trace());
+    let first = trace.records.iter().position(|record| record.end > began).unwrap();
+    let chance = SeededChance::new(setting("POSTHOUSE_SEED", 1));
+    let mut cuts: Vec<_> = (0..setting("POSTHOUSE_CUTS", 10).min(200))
+        .map(|_| {
+            (
+                first + usize::try_from(chance.bits() % (trace.records.len() - first) as u64).unwrap(),
+                chance.bits(),
+            )
+        })
+        .collect();
+    cuts.sort_unstable();
+    let mut disk = Disk::new(&trace, &Image::new());
+    for (record, seed) in cuts {
+        disk.forward(record);
+        let place = scratch();
+        cut::write(&disk.image(Fate::Drawn(seed)), place.path());
+        let before = acked.iter().rev().find(|(end, ..)| *end <= disk.end());
+        let (lean, ease) = before.map_or((1, 1), |(_, lean, ease)| (*lean, *ease));
+        stage.lean_acked = all.0[..lean].to_vec();
+        stage.ease_acked = all.1[..ease].to_vec();
+        stage.restart(Some(&place.path().join("data"))).await;
+        stage.assert_histories().await;
+        stage.number += 1_000;
+        assert!(stage.say("after a power cut").await.both_kept());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
