@@ -112,8 +112,13 @@ fn fetch(path: &Path, id: String) -> std::io::Result<Option<(Blob, Bytes)>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let Description { name, media_type, secret, at } =
-        serde_json::from_slice(&std::fs::read(described_at(path))?)?;
+    let described = match std::fs::read(described_at(path)) {
+        Ok(described) => described,
+        // Names may come to the disk in any order: a power cut has come before the upload was answered.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Description { name, media_type, secret, at } = serde_json::from_slice(&described)?;
     Ok(Some((Blob { id, name, media_type, secret, at: Timestamp(at) }, bytes.into())))
 }
 
@@ -121,11 +126,9 @@ fn described_at(path: &Path) -> PathBuf {
     path.with_extension("json")
 }
 
-/// Makes `folder`, which lies below `root`, and writes down the names of what is new.
+/// Makes `folder`, which lies below `root`, and brings its name and those above it to the disk, also if
+/// it was there: whoever made it may not have got so far.
 fn make_folder(root: &Path, folder: &Path) -> std::io::Result<()> {
-    if folder.try_exists()? {
-        return Ok(());
-    }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let above = folder.ancestors().skip(1).take_while(|above| above.starts_with(root)).chain(root.parent());
     for above in above {
