@@ -62,6 +62,9 @@ struct Line {
 struct Place {
     acknowledged: u64,
     sent: u64,
+    /// Whether the device has pulled it on this connection. Until then it may not know of what waits, even
+    /// if it has said something in it.
+    pulled: bool,
     /// The keys of batches that are not acknowledged, oldest first, each with its batch's end.
     keys: VecDeque<(u64, u64)>,
 }
@@ -111,9 +114,9 @@ impl Lines {
         for pending in waiting.conversations {
             let queue = Queue::Conversation(pending.address.id);
             // What was sent counts as waiting for the store until it is acknowledged.
-            let was_emptied = self.sent(queue).is_some();
+            let was_pulled = self.place_mut(queue).is_some_and(|place| place.pulled);
             self.put(queue, Some(&pending.address));
-            if !was_emptied && self.tell(queue, entries(pending.entries)) {
+            if !was_pulled && self.tell(queue, entries(pending.entries)) {
                 new.push(Listed { address: Some(pending.address), entries: entries(pending.entries) });
             }
         }
@@ -164,7 +167,8 @@ impl Lines {
     pub(crate) fn begin(&mut self, queue: Queue, address: Option<&Address>, position: u64) {
         let line = self.put(queue, address);
         if line.place.is_none() {
-            line.place = Some(Place { acknowledged: position, sent: position, keys: VecDeque::new() });
+            line.place =
+                Some(Place { acknowledged: position, sent: position, pulled: false, keys: VecDeque::new() });
         }
     }
 
@@ -183,6 +187,7 @@ impl Lines {
     pub(crate) fn batch_sent(&mut self, queue: Queue, end: u64, key: u64) {
         if let Some(place) = self.place_mut(queue) {
             place.sent = place.sent.max(end);
+            place.pulled = true;
             place.keys.push_back((key, place.sent));
             // What an old key would have acknowledged, a newer one does too.
             if place.keys.len() > KEYS_MAX {
@@ -222,6 +227,9 @@ impl Lines {
 
     /// The device has found the queue empty.
     pub(crate) fn emptied(&mut self, queue: Queue) {
+        if let Some(place) = self.place_mut(queue) {
+            place.pulled = true;
+        }
         if let Some(line) = self.by_queue.get_mut(&queue)
             && line.told.take().is_some()
         {
@@ -472,6 +480,17 @@ mod tests {
         assert_eq!(lines.listed()[1].entries, 3);
         lines.forget(queue(7));
         assert_eq!(ids(&lines), [None, Some(6), Some(4)]);
+    }
+
+    #[test]
+    fn what_waits_is_told_although_the_device_spoke_before_it_asked() {
+        let mut lines = lines(3);
+        assert_eq!(lines.own(queue(1), Seq(9)), None);
+        assert_eq!(lines.take_waiting(pending(1..=1)).len(), 1);
+        // What it has pulled, it knows.
+        lines.batch_sent(queue(1), 9, 700);
+        lines.emptied(queue(1));
+        assert_eq!(lines.take_waiting(pending(1..=1)), []);
     }
 
     #[test]

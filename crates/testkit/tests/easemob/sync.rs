@@ -64,6 +64,17 @@ async fn drain(device: &mut Device, queue: &Jid) -> (Vec<Meta>, Vec<u64>) {
 }
 
 #[tokio::test]
+async fn a_device_that_speaks_before_it_asks_is_told_what_waits() {
+    let server = TestServer::start().await;
+    let (mut alice, bob) = alice_and_bob(&server).await;
+    leave(&server, bob).await;
+    alice.say(&alice.person("bob"), "while you were away").await.unwrap();
+    let mut bob = arrive(&server, "bob", WEB).await;
+    bob.say(&bob.person("alice"), "I am back").await.unwrap();
+    assert_eq!(texts(&bob.sync().await.unwrap()), ["while you were away"]);
+}
+
+#[tokio::test]
 async fn a_message_goes_through_notice_pull_key_and_end() {
     let server = TestServer::start().await;
     let (mut alice, mut bob) = alice_and_bob(&server).await;
