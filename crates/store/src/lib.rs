@@ -11,4 +11,4 @@ pub mod sqlite;
 pub use sqlite::SqliteStore;
 pub use sqlite::apps::SqliteApps;
 pub use sqlite::audit::audit;
-pub use sqlite::open::{OpenError, OpenOptions};
+pub use sqlite::open::{Lane, OpenError, OpenOptions, Pace};

@@ -43,7 +43,9 @@ use posthouse_core::port::store::AfterCommit;
 use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::oneshot;
 
-use open::{OpenError, OpenOptions, Role, Schema, check_library, make_dir, open_for_writing, secret_file};
+use open::{
+    Lane, OpenError, OpenOptions, Pace, Role, Schema, check_library, make_dir, open_for_writing, secret_file,
+};
 use queue::{Queue, Refused};
 use readers::{Read, Reader};
 use rows::{Work, absent};
@@ -111,9 +113,9 @@ impl SqliteStore {
         lock: File,
     ) -> std::result::Result<Self, OpenError> {
         let gate = Arc::new(RwLock::new(()));
-        let readers = Arc::new(Queue::new(readers::QUEUE_MAX));
-        let searches = Arc::new(Queue::new(readers::SEARCHES_MAX));
-        let writer = Arc::new(Queue::new(writer::QUEUE_MAX));
+        let readers = Arc::new(Queue::new(readers::QUEUE_MAX, options.pace));
+        let searches = Arc::new(Queue::new(readers::SEARCHES_MAX, options.pace));
+        let writer = Arc::new(Queue::new(writer::QUEUE_MAX, options.pace));
         let store = Self {
             options: options.clone(),
             shards: Arc::clone(&shards),
@@ -126,7 +128,11 @@ impl SqliteStore {
             threads: Mutex::default(),
             _lock: lock,
         };
-        let lanes = std::iter::repeat_n(&readers, options.readers.max(1)).chain([&searches]);
+        let reading = match options.pace {
+            Pace::Free => options.readers.max(1),
+            Pace::Stepped => 1,
+        };
+        let lanes = std::iter::repeat_n(&readers, reading).chain([&searches]);
         for (number, lane) in lanes.enumerate() {
             let reader = Reader::new(Arc::clone(&shards), Arc::clone(&gate), Arc::clone(&options.clock))
                 .map_err(|source| OpenError::Sqlite { file: main_path(dir), source })?;
@@ -152,6 +158,27 @@ impl SqliteStore {
         };
         store.spawn(dir, "store-write".to_owned(), move || writer.run())?;
         Ok(store)
+    }
+
+    /// How many requests wait in a lane.
+    #[must_use]
+    pub fn queued(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Write => self.writer.len(),
+            Lane::Read => self.readers.len(),
+            Lane::Search => self.searches.len(),
+        }
+    }
+
+    /// Does up to `max` of the requests that wait in a lane (writes in one batch, as if they had come
+    /// together), and returns how many those were. Only a store with [`Pace::Stepped`] has to be told; of
+    /// any other this is 0.
+    pub fn step(&self, lane: Lane, max: usize) -> usize {
+        match lane {
+            Lane::Write => self.writer.step(max),
+            Lane::Read => self.readers.step(max),
+            Lane::Search => self.searches.step(max),
+        }
     }
 
     fn spawn(

@@ -52,13 +52,45 @@ pub struct OpenOptions {
     /// From so many messages on that are in the log and not in its index, a run brings them there. 0
     /// indexes every message in its own commit.
     pub tail_max: usize,
+    /// Who decides when the store's threads work.
+    pub pace: Pace,
+}
+
+/// Who decides when the store's threads work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Pace {
+    /// They do, as soon as there is something to do.
+    #[default]
+    Free,
+    /// Whoever calls [`SqliteStore::step`](crate::SqliteStore::step): for simulations, in which the same
+    /// seed must give the same order. There is one reader for each lane then, and what still waits when
+    /// the store is dropped is not done, as in a crash.
+    Stepped,
+}
+
+/// One of the queues in which requests to the store wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// For the one writer, which takes many into one transaction.
+    Write,
+    /// For the readers.
+    Read,
+    /// Queries that may take long.
+    Search,
 }
 
 impl OpenOptions {
     /// Three readers and no limit of size.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, ids: Arc<IdGen>) -> Self {
-        Self { clock, ids, readers: 3, pages_max: Arc::new(AtomicU32::new(0)), tail_max: TAIL_MAX }
+        Self {
+            clock,
+            ids,
+            readers: 3,
+            pages_max: Arc::new(AtomicU32::new(0)),
+            tail_max: TAIL_MAX,
+            pace: Pace::Free,
+        }
     }
 }
 
