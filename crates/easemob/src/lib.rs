@@ -15,7 +15,7 @@ use axum::response::Response;
 use posthouse_core::Posthouse;
 use posthouse_core::content::Readers;
 use posthouse_core::port::blobs::Blobs;
-use posthouse_transport::{DrainSignal, Limits, WebSocketUpgrade};
+use posthouse_transport::{DrainSignal, Limits, Stream, WebSocketUpgrade};
 
 mod auth;
 mod connection;
@@ -98,6 +98,14 @@ impl Easemob {
         posthouse_transport::upgrade(upgrade, None, limits, drain, move |pusher| {
             Connection::new(gateway, pusher)
         })
+    }
+
+    /// Serves one WebSocket over a stream on which the handshake is behind, until it ends: what
+    /// [`Self::upgrade`] does with a socket, for a simulation's pipes.
+    pub async fn serve_stream(self: Arc<Self>, stream: impl Stream) {
+        let (limits, drain) = (self.limits.clone(), self.drain.clone());
+        posthouse_transport::serve_stream(stream, limits, drain, move |pusher| Connection::new(self, pusher))
+            .await;
     }
 
     pub(crate) fn posthouse(&self) -> &Arc<Posthouse> {

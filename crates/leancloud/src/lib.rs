@@ -15,7 +15,7 @@ use axum::response::Response;
 use posthouse_core::Posthouse;
 use posthouse_core::content::Readers;
 use posthouse_transport::http::error_json;
-use posthouse_transport::{DrainSignal, Limits, WebSocketUpgrade, offered_subprotocols};
+use posthouse_transport::{DrainSignal, Limits, Stream, WebSocketUpgrade, offered_subprotocols};
 
 mod auth;
 mod connection;
@@ -82,6 +82,14 @@ impl LeanCloud {
         posthouse_transport::upgrade(upgrade, token, limits, drain, move |pusher| {
             Connection::new(gateway, framing, pusher)
         })
+    }
+
+    /// Serves one WebSocket, spoken in binary messages, over a stream on which the handshake is behind,
+    /// until it ends: what [`Self::upgrade`] does with a socket, for a simulation's pipes.
+    pub async fn serve_stream(self: Arc<Self>, stream: impl Stream) {
+        let (limits, drain) = (self.limits.clone(), self.drain.clone());
+        let make = move |pusher| Connection::new(self, Framing::Binary, pusher);
+        posthouse_transport::serve_stream(stream, limits, drain, make).await;
     }
 
     fn is_draining(&self) -> bool {

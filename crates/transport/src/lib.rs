@@ -23,4 +23,4 @@ pub use drain::{Drain, DrainSignal, Ticket};
 pub use listener::{Listener, PeerAddr, Secure, ServeSettings, TlsConfig, TlsConfigError};
 pub use protocol::{Close, End, Flow, Frame, Outbox, Phase, Protocol};
 pub use send_queue::{Pusher, Queue, Refused, send_queue};
-pub use websocket::{WebSocketUpgrade, offered_subprotocols, upgrade};
+pub use websocket::{Stream, WebSocketUpgrade, offered_subprotocols, serve_stream, upgrade};

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -108,11 +109,7 @@ where
                 return;
             }
         };
-        let config = socket_config(&limits);
-        let socket =
-            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        let (pusher, queue) = send_queue(limits.queue, limits.queue_bytes);
-        run(socket, make(pusher), queue, limits, drain).await;
+        serve_stream(TokioIo::new(upgraded), limits, drain, make).await;
     };
     #[expect(
         clippy::disallowed_methods,
@@ -135,6 +132,26 @@ where
         headers.insert(SEC_WEBSOCKET_PROTOCOL, token);
     }
     response
+}
+
+/// What a WebSocket can be spoken over.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+/// Serves a WebSocket over a stream on which the handshake is behind, until it
+/// ends. [`upgrade`] does the rest for a socket that came over HTTP; without it
+/// this is for streams that never were sockets, such as a simulation's pipes.
+pub async fn serve_stream<S, P, F>(stream: S, limits: Limits, drain: DrainSignal, make: F)
+where
+    S: Stream,
+    P: Protocol,
+    F: FnOnce(Pusher<P::Push>) -> P,
+{
+    let config = socket_config(&limits);
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+    let (pusher, queue) = send_queue(limits.queue, limits.queue_bytes);
+    run(socket, make(pusher), queue, limits, drain).await;
 }
 
 /// The tokens of `Sec-WebSocket-Protocol` in the order of preference, over all
