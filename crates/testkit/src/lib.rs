@@ -4,5 +4,6 @@
 pub mod disk;
 pub mod process;
 pub mod server;
+pub mod sim;
 pub mod store_suite;
 pub mod time;
