@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Tally;
 use super::device::Door;
-use super::model::{Broken, Intent, Said};
+use super::model::{Answer, Broken, Intent, Said};
 use super::plan::{Act, Step, Wish};
 use super::world::World;
 use super::{easemob, leancloud};
@@ -33,6 +33,15 @@ impl World {
             steps: self.steps,
             commits: self.model.commits,
             messages: self.model.intents.len() as u64,
+            repeated: self.model.repeated,
+            refused: self
+                .model
+                .intents
+                .iter()
+                .filter(|intent| matches!(intent.answer, Some(Answer::Refused(_))))
+                .count() as u64,
+            recalled: self.model.recalled,
+            thrown_out: self.devices.iter().map(|device| device.thrown_out).sum(),
             frames: self.devices.iter().map(|device| device.frames).sum(),
             restarts: self.restarts,
             trace: self.trace,
@@ -40,6 +49,14 @@ impl World {
     }
 
     fn act(&mut self, act: Act) -> Result<(), Broken> {
+        if let Some(who) = act.by() {
+            let device = self.device(who);
+            // Who wants to do something and can't, connects; it is another time's act that is done then.
+            if !self.devices[device].is_connected() {
+                self.connect(device);
+                return Ok(());
+            }
+        }
         match act {
             Act::Connect { who } => {
                 let device = self.device(who);
@@ -222,7 +239,9 @@ impl World {
                 leancloud::create(&mut self.devices[device], members, unique, ttl);
             }
             Door::Easemob => {
-                let others: Vec<&String> = members.iter().filter(|member| **member != me).collect();
+                // This door only knows people with an account.
+                let known = |member: &&String| **member != me && !self.tokens[*member].is_empty();
+                let others: Vec<&String> = members.iter().filter(known).collect();
                 let group =
                     json!({"groupname": "g", "desc": "d", "public": true, "owner": me, "members": others});
                 self.begin_rest(device, "POST", "/chatgroups", Some(&group))?;

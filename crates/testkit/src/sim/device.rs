@@ -105,7 +105,8 @@ pub(super) struct Device {
     pub(super) link_heard: BTreeSet<u64>,
     /// The newest of them by conversation.
     places: BTreeMap<ConversationId, usize>,
-    pub(super) asks: BTreeMap<u64, Ask>,
+    /// What it waits for, and how often: a message may be said again before it is answered.
+    asks: BTreeMap<u64, (Ask, u32)>,
     pub(super) answers: BTreeMap<u64, leancloud::Reply>,
     /// Unread numbers as the login told them (LeanCloud).
     pub(super) unread: BTreeMap<String, i32>,
@@ -114,6 +115,8 @@ pub(super) struct Device {
     serial: u64,
     /// Frames that came.
     pub(super) frames: u64,
+    /// Connections that the server ended.
+    pub(super) thrown_out: u64,
     /// A fingerprint of what was in them.
     pub(super) bytes: u64,
 }
@@ -150,6 +153,7 @@ impl Device {
             pulling: BTreeMap::new(),
             serial: 0,
             frames: 0,
+            thrown_out: 0,
             bytes: 0,
         }
     }
@@ -198,6 +202,22 @@ impl Device {
         self.serial
     }
 
+    /// Remembers what an answer with this number will be for.
+    pub(super) fn expect(&mut self, serial: u64, ask: Ask) {
+        self.asks.entry(serial).or_insert((ask, 0)).1 += 1;
+    }
+
+    /// What an answer with this number is for; `None` if nothing was asked, or if it was answered.
+    pub(super) fn expected(&mut self, serial: u64) -> Option<Ask> {
+        let (ask, times) = self.asks.get_mut(&serial)?;
+        *times -= 1;
+        let (ask, is_last) = (ask.clone(), *times == 0);
+        if is_last {
+            self.asks.remove(&serial);
+        }
+        Some(ask)
+    }
+
     /// Puts a frame on its way.
     pub(super) fn send(&mut self, bytes: Vec<u8>) {
         if let Some(link) = &mut self.link {
@@ -212,6 +232,7 @@ impl Device {
         match self.hear() {
             Heard::Nothing => Ok(()),
             Heard::End => {
+                self.thrown_out += 1;
                 self.drop_link();
                 Ok(())
             }

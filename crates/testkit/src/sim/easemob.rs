@@ -96,7 +96,7 @@ fn post(device: &mut Device, id: u64, ask: Ask, to: Jid, body: &MessageBody) {
         routetype: Some(RouteType::RouteAll.into()),
         ..Meta::default()
     };
-    device.asks.insert(id, ask);
+    device.expect(id, ask);
     let sync = CommSyncUl { meta: Some(meta.encode_to_vec().into()), ..CommSyncUl::default() };
     device.send(frame(Command::Sync, Some(sync.encode_to_vec())).encode_to_vec());
 }
@@ -204,7 +204,7 @@ pub(super) fn on_frame(
 
 fn on_sync(device: &mut Device, sync: CommSyncDl, model: &mut Model, now: Timestamp) -> Result<(), Broken> {
     if let Some(id) = sync.meta_id.filter(|id| *id != 0) {
-        let Some(asked) = device.asks.remove(&id) else {
+        let Some(asked) = device.expected(id) else {
             return Err(format!("an answer to nothing, or a second one: {sync:?}"));
         };
         let Ask::Say(intent) = asked else { return Ok(()) };

@@ -30,7 +30,7 @@ pub(super) fn cid(conversation: ConversationId) -> String {
 pub(super) fn ask(device: &mut Device, ask: Ask, command: GenericCommand) -> u64 {
     let serial = device.next_serial();
     let number = i32::try_from(serial).unwrap_or(i32::MAX);
-    device.asks.insert(serial, ask);
+    device.expect(serial, ask);
     device.send(GenericCommand { i: Some(number), ..command }.encode_to_vec());
     serial
 }
@@ -154,7 +154,7 @@ pub(super) fn on_frame(
 ) -> Result<(), Broken> {
     let frame = GenericCommand::decode(bytes).map_err(|error| format!("no command: {error}"))?;
     let serial = frame.i.and_then(|serial| u64::try_from(serial).ok());
-    match serial.map(|serial| (serial, device.asks.remove(&serial))) {
+    match serial.map(|serial| (serial, device.expected(serial))) {
         None => on_push(device, &frame, model),
         Some((serial, None)) => Err(format!("an answer to nothing, or a second one: {serial} {frame:?}")),
         Some((_, Some(Ask::Login))) => {

@@ -36,12 +36,36 @@ pub struct Tally {
     pub commits: u64,
     /// Messages that clients wanted to send.
     pub messages: u64,
+    /// Messages that were sent again after their answer and got the same one.
+    pub repeated: u64,
+    /// Messages that were refused, for good reasons.
+    pub refused: u64,
+    /// Recalls.
+    pub recalled: u64,
+    /// Connections that the server ended: of slow readers, replaced devices and long silences.
+    pub thrown_out: u64,
     /// Frames that clients took.
     pub frames: u64,
     /// Ends of the server.
     pub restarts: u64,
     /// A fingerprint of every choice and every byte that clients took.
     pub trace: u64,
+}
+
+impl Tally {
+    /// Takes in another run.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.commits += other.commits;
+        self.messages += other.messages;
+        self.repeated += other.repeated;
+        self.refused += other.refused;
+        self.recalled += other.recalled;
+        self.thrown_out += other.thrown_out;
+        self.frames += other.frames;
+        self.restarts += other.restarts;
+        self.trace ^= other.trace;
+    }
 }
 
 /// Four people of the LeanCloud door and three of Easemob's, two of them with two devices.

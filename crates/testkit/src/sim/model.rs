@@ -28,6 +28,10 @@ pub(super) struct Model {
     pub(super) intents: Vec<Intent>,
     /// How many records were taken in.
     pub(super) commits: u64,
+    /// How many answers were those of an earlier try.
+    pub(super) repeated: u64,
+    /// How many recalls there were.
+    pub(super) recalled: u64,
     by_text: BTreeMap<String, usize>,
     by_id: BTreeMap<u64, (ConversationId, usize)>,
 }
@@ -179,7 +183,9 @@ impl Model {
                     return Err(format!("a change of a message that was recalled: {patch:?}"));
                 }
                 said.recalled = patch.body.kind == posthouse_core::message::BodyKind::Recalled;
-                if !said.recalled {
+                if said.recalled {
+                    self.recalled += 1;
+                } else {
                     said.texts.push(patch.body.summary.as_deref().unwrap_or_default().to_owned());
                 }
                 Ok(())
@@ -221,8 +227,9 @@ impl Model {
                 let Some(seat) = talk.members.get_mut(reader.as_str()) else {
                     return Err(format!("{reader} is no member and reads: {mark:?}"));
                 };
-                seat.read = seat.read.max(until);
-                seat.marked = seat.marked.max(until);
+                if until > seat.read {
+                    (seat.read, seat.marked) = (until, until);
+                }
                 same("unread after a read mark", &unread, &talk.unread(reader.as_str()))
             }
             Record::Removed { conversation, client, removal } => {
@@ -376,7 +383,9 @@ impl Model {
             }
         }
         let wanted = &mut self.intents[intent];
-        if !matches!(wanted.answer, Some(Answer::Kept(..))) {
+        if matches!(wanted.answer, Some(Answer::Kept(..))) {
+            self.repeated += u64::from(wanted.answer.as_ref() == Some(&answer));
+        } else {
             wanted.answer = Some(answer);
         }
         Ok(())

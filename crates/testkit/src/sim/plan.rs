@@ -99,6 +99,37 @@ pub enum Act {
     SettleAll,
 }
 
+impl Act {
+    /// The device that does something over its connection, if one does.
+    pub(super) fn by(self) -> Option<u8> {
+        match self {
+            Self::Send { who, .. }
+            | Self::Burst { who, .. }
+            | Self::Direct { who, .. }
+            | Self::Again { who, .. }
+            | Self::Read { who, .. }
+            | Self::Recall { who, .. }
+            | Self::Edit { who, .. }
+            | Self::Create { who, .. }
+            | Self::Add { who, .. }
+            | Self::Remove { who, .. }
+            | Self::History { who, .. }
+            | Self::Forget { who, .. }
+            | Self::Delete { who, .. } => Some(who),
+            Self::Connect { .. }
+            | Self::Cut { .. }
+            | Self::Stall { .. }
+            | Self::Resume { .. }
+            | Self::Pass { .. }
+            | Self::Crash
+            | Self::CrashUntold
+            | Self::Restart
+            | Self::Settle
+            | Self::SettleAll => None,
+        }
+    }
+}
+
 /// An act, and how many steps the world makes after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {
