@@ -16,6 +16,7 @@ impl World {
     pub(super) async fn carry_out(&mut self, step: Step) -> Result<(), Broken> {
         match step.act {
             Act::Pass { ms } => self.pass(ms).await?,
+            Act::Brink { over } => self.brink(over).await?,
             Act::Restart => self.restart().await?,
             act => self.act(act)?,
         }
@@ -106,9 +107,21 @@ impl World {
             Act::CrashUntold => self.crash_untold()?,
             Act::Settle => self.settle(false)?,
             Act::SettleAll => self.settle(true)?,
-            Act::Pass { .. } | Act::Restart => {}
+            Act::Pass { .. } | Act::Brink { .. } | Act::Restart => {}
         }
         Ok(())
+    }
+
+    /// Moves time to where the next temporary conversation ends.
+    async fn brink(&mut self, over: bool) -> Result<(), Broken> {
+        let now = self.now();
+        let ends = self.model.conversations.values().filter_map(|talk| match talk.kind {
+            Kind::Temporary { until } if until > now => Some(until.ms_since(now)),
+            Kind::Temporary { .. } | Kind::Direct | Kind::Group | Kind::Room => None,
+        });
+        let Some(left) = ends.min() else { return Ok(()) };
+        let ms = if over { left } else { left - 1 };
+        self.pass(u32::try_from(ms).unwrap_or(u32::MAX)).await
     }
 
     fn device(&self, who: u8) -> usize {

@@ -32,7 +32,8 @@ pub(super) struct Model {
     pub(super) repeated: u64,
     /// How many recalls there were.
     pub(super) recalled: u64,
-    by_text: BTreeMap<String, usize>,
+    /// The newest message by its first text.
+    by_text: BTreeMap<String, u64>,
     by_id: BTreeMap<u64, (ConversationId, usize)>,
 }
 
@@ -301,7 +302,8 @@ impl Model {
         let Some(intent) = self.intents.iter().position(|intent| intent.text == text) else {
             return Err(format!("nobody said this: {message:?}"));
         };
-        if self.by_text.contains_key(&text) {
+        // What was deleted for everybody is forgotten for good, and so is that it was said before.
+        if self.by_text.get(&text).is_some_and(|before| !self.is_gone(*before)) {
             return Err(format!("said once, kept twice: {message:?}"));
         }
         let (sender, id) = (message.sender.as_str().to_owned(), message.id.as_u64());
@@ -333,11 +335,16 @@ impl Model {
             audience,
             intent,
         });
-        self.by_text.insert(text, intent);
+        self.by_text.insert(text, id);
         if self.by_id.insert(id, (message.conversation, talk.said.len() - 1)).is_some() {
             return Err(format!("an id was given twice: {message:?}"));
         }
         Ok(())
+    }
+
+    /// Whether a message was deleted for everybody.
+    fn is_gone(&self, id: u64) -> bool {
+        self.message(id).is_some_and(|(talk, place, _)| place < self.conversations[&talk].cleared)
     }
 
     /// A message by its id.
@@ -361,8 +368,9 @@ impl Model {
                         "acknowledged as another message: {answer:?} of {wanted:?}, which is {said:?}"
                     ));
                 }
-                if let Some(before @ Answer::Kept(..)) = &wanted.answer
-                    && *before != answer
+                if let Some(Answer::Kept(before, since)) = &wanted.answer
+                    && (before, since) != (id, at)
+                    && !self.is_gone(*before)
                 {
                     return Err(format!("acknowledged differently: {answer:?} of {wanted:?}"));
                 }
@@ -383,9 +391,9 @@ impl Model {
             }
         }
         let wanted = &mut self.intents[intent];
-        if matches!(wanted.answer, Some(Answer::Kept(..))) {
-            self.repeated += u64::from(wanted.answer.as_ref() == Some(&answer));
-        } else {
+        if wanted.answer.as_ref() == Some(&answer) {
+            self.repeated += u64::from(matches!(answer, Answer::Kept(..)));
+        } else if matches!(answer, Answer::Kept(..)) || !matches!(wanted.answer, Some(Answer::Kept(..))) {
             wanted.answer = Some(answer);
         }
         Ok(())

@@ -87,6 +87,8 @@ pub enum Act {
     Delete { who: u8, talk: u8, with_messages: bool },
     /// Time passes.
     Pass { ms: u32 },
+    /// Time passes until the next temporary conversation ends, or a millisecond before that.
+    Brink { over: bool },
     /// The server dies and comes back.
     Crash,
     /// The server dies after a commit, before it tells anybody of it, and comes back.
@@ -121,6 +123,7 @@ impl Act {
             | Self::Stall { .. }
             | Self::Resume { .. }
             | Self::Pass { .. }
+            | Self::Brink { .. }
             | Self::Crash
             | Self::CrashUntold
             | Self::Restart
@@ -194,7 +197,8 @@ fn act(dice: &mut Dice) -> Act {
         77..82 => Act::History { who, talk, stray: dice.once_in(3) },
         82..86 => Act::Forget { who, talk, which: dice.byte(), until: dice.once_in(2) },
         86 => Act::Delete { who, talk, with_messages: dice.once_in(2) },
-        87..94 => Act::Pass { ms: [1, 7, 300, 2_100, 61_000, 400_000][dice.below(6)] },
+        87..92 => Act::Pass { ms: [1, 7, 300, 2_100, 61_000, 400_000][dice.below(6)] },
+        92 | 93 => Act::Brink { over: dice.once_in(2) },
         94 | 95 => Act::Crash,
         96 => Act::CrashUntold,
         97 => Act::Restart,
