@@ -129,3 +129,29 @@ fn fifty_who_speak_at_once_are_heard_in_one_order_by_all() {
     // One record is the conversation; every message was kept, however many spoke at once.
     assert_eq!((tally.messages, tally.commits, tally.refused), (150, 151, 0), "{tally:?}");
 }
+
+/// A device stops reading while others go on: its connection is given up when its queue is full, nobody
+/// waits for it, and when it returns it gets what it missed.
+#[test]
+fn who_stops_reading_is_let_go_and_catches_up() {
+    use plan::{Act, Step, Wish};
+
+    let cast = sim::usual_cast();
+    let then = |act, steps| Step { act, steps };
+    // Jerry comes through one door, bob through the other; Easemob devices are told by notices, of which one
+    // conversation needs one, so only Jerry's queue can overflow.
+    let mut plan = vec![
+        then(Act::Settle, 0),
+        then(Act::Create { who: 0, with: 255, wish: Wish::Group }, 0),
+        then(Act::Settle, 0),
+        then(Act::Stall { who: 2 }, 0),
+        then(Act::Stall { who: 7 }, 0),
+    ];
+    plan.extend((0..10).map(|_| then(Act::Burst { who: 0, talk: 0, count: 30 }, 255)));
+    let spoken = sim::run(1, &cast, &plan).unwrap_or_else(|broken| panic!("{broken}"));
+    plan.extend((0..40).map(|_| then(Act::Pass { ms: 1 }, 255)));
+    plan.extend([then(Act::Resume { who: 2 }, 255), then(Act::SettleAll, 0)]);
+    let tally = sim::run(1, &cast, &plan).unwrap_or_else(|broken| panic!("{broken}"));
+    assert_eq!((spoken.thrown_out, tally.messages, tally.refused), (0, 300, 0));
+    assert!(tally.thrown_out >= 1, "a queue has a bound: {tally:?}");
+}
