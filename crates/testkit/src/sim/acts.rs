@@ -103,6 +103,7 @@ impl World {
             Act::History { who, talk, stray } => self.glance(who, talk, stray)?,
             Act::Forget { who, talk, which, until } => self.forget(who, talk, which, until)?,
             Act::Delete { who, talk, with_messages } => self.delete(who, talk, with_messages)?,
+            Act::Back { ms } => self.back(ms),
             Act::Crash => self.crash()?,
             Act::CrashUntold => self.crash_untold()?,
             Act::Settle => self.settle(false)?,
@@ -122,6 +123,16 @@ impl World {
         let Some(left) = ends.min() else { return Ok(()) };
         let ms = if over { left } else { left - 1 };
         self.pass(u32::try_from(ms).unwrap_or(u32::MAX)).await
+    }
+
+    fn back(&mut self, ms: u32) {
+        let now = self.now();
+        let overs = self.model.conversations.values().filter_map(|talk| match talk.kind {
+            Kind::Temporary { until } if until <= now => Some(now.ms_since(until)),
+            Kind::Temporary { .. } | Kind::Direct | Kind::Group | Kind::Room => None,
+        });
+        let ms = i64::from(ms).min(overs.min().unwrap_or(i64::MAX));
+        self.clock.advance_ms(-ms);
     }
 
     fn device(&self, who: u8) -> usize {

@@ -302,8 +302,7 @@ impl Model {
         let Some(intent) = self.intents.iter().position(|intent| intent.text == text) else {
             return Err(format!("nobody said this: {message:?}"));
         };
-        // What was deleted for everybody is forgotten for good, and so is that it was said before.
-        if self.by_text.get(&text).is_some_and(|before| !self.is_gone(*before)) {
+        if self.by_text.get(&text).is_some_and(|before| self.is_known(*before)) {
             return Err(format!("said once, kept twice: {message:?}"));
         }
         let (sender, id) = (message.sender.as_str().to_owned(), message.id.as_u64());
@@ -342,9 +341,15 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a message was deleted for everybody.
-    fn is_gone(&self, id: u64) -> bool {
-        self.message(id).is_some_and(|(talk, place, _)| place < self.conversations[&talk].cleared)
+    /// Whether a message is recognised when it is sent again. What was deleted for everybody is forgotten
+    /// for good, and so is that it was said before. A pair that has become a group is not the pair any
+    /// more, so what is said to the person again is said in another conversation.
+    fn is_known(&self, id: u64) -> bool {
+        self.message(id).is_some_and(|(talk, place, said)| {
+            let talk = &self.conversations[&talk];
+            let is_elsewhere = self.intents[said.intent].peer.is_some() && talk.kind != Kind::Direct;
+            place >= talk.cleared && !is_elsewhere
+        })
     }
 
     /// A message by its id.
@@ -370,7 +375,7 @@ impl Model {
                 }
                 if let Some(Answer::Kept(before, since)) = &wanted.answer
                     && (before, since) != (id, at)
-                    && !self.is_gone(*before)
+                    && self.is_known(*before)
                 {
                     return Err(format!("acknowledged differently: {answer:?} of {wanted:?}"));
                 }
@@ -381,7 +386,6 @@ impl Model {
                     !talk.is_over(now)
                         && talk.members.get(&wanted.person).is_some_and(|seat| seat.since <= wanted.since)
                 });
-                // An Easemob client that names a group by its number may find a pair or nothing there.
                 if kept && fits {
                     return Err(format!("refused, but kept: {why}: {wanted:?}"));
                 }

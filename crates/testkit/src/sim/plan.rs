@@ -89,6 +89,8 @@ pub enum Act {
     Pass { ms: u32 },
     /// Time passes until the next temporary conversation ends, or a millisecond before that.
     Brink { over: bool },
+    /// The machine's clock is set back, but not before the end of a temporary conversation that is over.
+    Back { ms: u32 },
     /// The server dies and comes back.
     Crash,
     /// The server dies after a commit, before it tells anybody of it, and comes back.
@@ -124,6 +126,7 @@ impl Act {
             | Self::Resume { .. }
             | Self::Pass { .. }
             | Self::Brink { .. }
+            | Self::Back { .. }
             | Self::Crash
             | Self::CrashUntold
             | Self::Restart
@@ -197,7 +200,8 @@ fn act(dice: &mut Dice) -> Act {
         77..82 => Act::History { who, talk, stray: dice.once_in(3) },
         82..86 => Act::Forget { who, talk, which: dice.byte(), until: dice.once_in(2) },
         86 => Act::Delete { who, talk, with_messages: dice.once_in(2) },
-        87..92 => Act::Pass { ms: [1, 7, 300, 2_100, 61_000, 400_000][dice.below(6)] },
+        87..91 => Act::Pass { ms: [1, 7, 300, 2_100, 61_000, 400_000][dice.below(6)] },
+        91 => Act::Back { ms: [1, 400, 90_000][dice.below(3)] },
         92 | 93 => Act::Brink { over: dice.once_in(2) },
         94 | 95 => Act::Crash,
         96 => Act::CrashUntold,
