@@ -1,11 +1,14 @@
 //! Events: facts that live sessions are told. A push is a hint, the timeline is the truth.
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
 
 use crate::attribute::{AttributeChange, Attributes};
 use crate::conversation::Kind;
 use crate::id::{AppId, ClientId, ConversationId, MessageId, Seq, SessionId};
-use crate::message::{Body, Mentions, Message};
+use crate::message::{Body, Mentions, Message, SchemaTag};
 use crate::receipt::{Receipt, Unread};
 use crate::time::Timestamp;
 
@@ -124,6 +127,46 @@ impl Event {
     }
 }
 
+/// Prints that one bulletin keeps. There are two wires; another one would print for each receiver.
+const PRINTS_MAX: usize = 2;
+
+/// An event as all its sessions share it, with its prints: what a wire writes of it to anybody. Each is
+/// made by the first session that needs it, and the others only add what is theirs.
+#[derive(Debug)]
+pub struct Bulletin {
+    event: Event,
+    prints: [OnceLock<(SchemaTag, Bytes)>; PRINTS_MAX],
+}
+
+impl Bulletin {
+    /// The print in the format `schema`, which `make` makes if nobody has. It must say the same to
+    /// every receiver.
+    pub fn print(&self, schema: SchemaTag, make: impl FnOnce(&Event) -> Bytes) -> Bytes {
+        let mut make = Some(make);
+        for slot in &self.prints {
+            let made = slot.get_or_init(|| (schema, make.take().map_or_else(Bytes::new, |m| m(&self.event))));
+            if made.0 == schema {
+                return made.1.clone();
+            }
+        }
+        make.map_or_else(Bytes::new, |make| make(&self.event))
+    }
+}
+
+impl From<Event> for Bulletin {
+    fn from(event: Event) -> Self {
+        Self { event, prints: std::array::from_fn(|_| OnceLock::new()) }
+    }
+}
+
+impl Deref for Bulletin {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        &self.event
+    }
+}
+
 /// A message's new body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Patch {
@@ -213,22 +256,22 @@ pub enum SessionEnd {
 
 /// An event and who is to be told.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct Delivery<'a> {
     /// The tenant.
-    pub app: AppId,
+    pub app: &'a AppId,
     /// Who.
-    pub audience: Audience,
+    pub audience: Audience<'a>,
     /// The session that caused it and need not be told.
     pub except: Option<SessionId>,
     /// What.
-    pub event: Arc<Event>,
+    pub event: Arc<Bulletin>,
 }
 
 /// Who is to be told of an event.
-#[derive(Clone, Debug)]
-pub enum Audience {
+#[derive(Clone, Copy, Debug)]
+pub enum Audience<'a> {
     /// Every session of these clients.
-    Clients(Arc<[ClientId]>),
+    Clients(&'a [ClientId]),
     /// Every session that is in this room.
     Room(ConversationId),
 }
@@ -259,5 +302,41 @@ impl Missed {
             Self::Updated(e) => e.at,
             Self::Receipt(r) => r.at,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn each_wire_prints_a_bulletin_once() {
+        let bulletin = Bulletin::from(Event::Noted);
+        let made = Cell::new(0);
+        let print = |schema: u8| {
+            bulletin.print(SchemaTag(schema), |event| {
+                assert_eq!(*event, Event::Noted);
+                made.set(made.get() + 1);
+                Bytes::copy_from_slice(&[schema])
+            })
+        };
+        for schema in [1, 16, 1, 16, 1] {
+            assert_eq!(print(schema), [schema][..]);
+        }
+        assert_eq!(made.get(), 2);
+    }
+
+    #[test]
+    fn a_wire_without_room_for_its_print_prints_again() {
+        let bulletin = Bulletin::from(Event::Noted);
+        let print = |schema: u8| bulletin.print(SchemaTag(schema), |_| Bytes::copy_from_slice(&[schema]));
+        for schema in 0..=u8::try_from(PRINTS_MAX).unwrap() {
+            assert_eq!(print(schema), [schema][..]);
+        }
+        assert_eq!(print(u8::MAX), [u8::MAX][..]);
+        assert_eq!(print(0), [0][..]);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::app::Settings;
 use crate::error::{Error, Result};
-use crate::event::{Audience, Delivery, Event, PresenceEvent, SessionEnd};
+use crate::event::{Audience, Bulletin, Delivery, Event, PresenceEvent, SessionEnd};
 use crate::id::{AppId, ClientId, ConversationId, DeviceId, SessionId, Tag};
 use crate::message::Message;
 use crate::presence::{PresenceView, Roster, Subscriptions};
@@ -27,17 +27,28 @@ pub struct Router {
 #[derive(Default)]
 struct Live {
     sessions: HashMap<SessionId, Session>,
-    clients: HashMap<(AppId, ClientId), Vec<SessionId>>,
-    rooms: HashMap<ConversationId, Vec<SessionId>>,
+    clients: ByClient<Vec<Outlet>>,
+    /// Shared with deliveries under way, so that a large room is not copied for each.
+    rooms: HashMap<ConversationId, Arc<Vec<Outlet>>>,
     /// Lost connections whose grace time runs, by its end.
     departures: BTreeMap<(Timestamp, SessionId), Departure>,
     /// The departures of each client.
-    departing: HashMap<(AppId, ClientId), Vec<(Timestamp, SessionId)>>,
+    departing: ByClient<Vec<(Timestamp, SessionId)>>,
     /// Rooms to put returning devices back into.
     returns: HashMap<(AppId, ClientId, DeviceId), RoomReturn>,
     subscriptions: Subscriptions,
     /// When returns and subscriptions are looked through next for those that have run out.
     next_expiry: Timestamp,
+}
+
+/// Something for each client, found without a copy of its names.
+struct ByClient<T>(HashMap<AppId, HashMap<ClientId, T>>);
+
+/// Where a session is reached.
+#[derive(Clone)]
+struct Outlet {
+    session: SessionId,
+    sink: Arc<dyn Sink>,
 }
 
 struct Session {
@@ -86,10 +97,10 @@ impl Router {
     /// tag on another device is displaced (or, when resuming, keeps it: `SessionTaken`).
     pub fn open(&self, open: OpenSession, now: Timestamp) -> Result<Caller> {
         let mut live = self.lock();
-        let key = (open.app.id.clone(), open.client.clone());
+        let app = open.app.id.clone();
         // Before older sessions give way: a client that changes its device was never away.
-        let was_online = live.is_present(&key);
-        let mine = live.clients.get(&key).cloned().unwrap_or_default();
+        let was_online = live.is_present(&app, &open.client);
+        let mine = live.sessions_of(&app, &open.client);
         let mut replaced = Vec::new();
         let mut displaced = Vec::new();
         let mut crowd = Vec::new();
@@ -129,18 +140,20 @@ impl Router {
             }
         }
         if let Some(device) = &open.device {
-            let carried_on = live.cancel_departure(&key, device);
+            let carried_on = live.cancel_departure(&app, &open.client, device);
             will = will.or(carried_on);
-            let back = live.returns.remove(&(key.0.clone(), key.1.clone(), device.clone()));
+            let back = live.returns.remove(&(app.clone(), open.client.clone(), device.clone()));
             let left_room = back.filter(|back| back.until > now).map(|back| back.room);
             room = room.or(left_room);
         }
         let id = SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1);
-        let caller = Caller { app: open.app.clone(), client: open.client.clone(), session: id };
+        let caller = Caller { app: open.app, client: open.client.clone(), session: id };
+        let outlet = Outlet { session: id, sink: Arc::clone(&open.sink) };
+        live.clients.entry(&app, &open.client).push(outlet);
         live.sessions.insert(
             id,
             Session {
-                app: open.app.id.clone(),
+                app,
                 client: open.client,
                 device: open.device,
                 tag: open.tag,
@@ -150,13 +163,12 @@ impl Router {
                 will,
             },
         );
-        live.clients.entry(key.clone()).or_default().push(id);
         metrics::gauge!("posthouse_sessions").increment(1);
         if let Some(room) = room {
             live.enter_room(id, room);
         }
         if !was_online {
-            live.tell_presence(&key, true, now);
+            live.tell_presence(&caller.app.id, &caller.client, true, now);
         }
         Ok(caller)
     }
@@ -165,7 +177,6 @@ impl Router {
     pub fn close(&self, caller: &Caller, how: Ending, settings: &Settings, now: Timestamp) {
         let mut live = self.lock();
         let Some(session) = live.remove_session(caller.session) else { return };
-        let key = (session.app.clone(), session.client.clone());
         match how {
             Ending::Polite => {}
             Ending::Drained => return,
@@ -174,12 +185,13 @@ impl Router {
                     let until = now.plus_ms(i64::from(settings.room_return_seconds) * 1_000);
                     if live.returns.len() < RETURNS_MAX {
                         live.returns.insert(
-                            (key.0.clone(), key.1.clone(), device.clone()),
+                            (session.app.clone(), session.client.clone(), device.clone()),
                             RoomReturn { room, until },
                         );
                     }
                 }
                 let due = now.plus_ms(i64::from(settings.will_grace_seconds) * 1_000);
+                live.departing.entry(&session.app, &session.client).push((due, caller.session));
                 let departure = Departure {
                     app: session.app,
                     client: session.client,
@@ -187,12 +199,11 @@ impl Router {
                     device: session.device,
                 };
                 live.departures.insert((due, caller.session), departure);
-                live.departing.entry(key).or_default().push((due, caller.session));
                 return;
             }
         }
-        if !live.is_present(&key) {
-            live.tell_presence(&key, false, now);
+        if !live.is_present(&session.app, &session.client) {
+            live.tell_presence(&session.app, &session.client, false, now);
         }
     }
 
@@ -207,9 +218,8 @@ impl Router {
         now: Timestamp,
     ) -> usize {
         let mut live = self.lock();
-        let key = (app.clone(), client.clone());
         let mut ended = 0;
-        for id in live.clients.get(&key).cloned().unwrap_or_default() {
+        for id in live.sessions_of(app, client) {
             let Some(session) = live.sessions.get(&id) else { continue };
             if device.is_none_or(|device| session.device.as_ref() == Some(device))
                 && let Some(session) = live.remove_session(id)
@@ -218,8 +228,8 @@ impl Router {
                 ended += 1;
             }
         }
-        if ended > 0 && !live.is_present(&key) {
-            live.tell_presence(&key, false, now);
+        if ended > 0 && !live.is_present(app, client) {
+            live.tell_presence(app, client, false, now);
         }
         ended
     }
@@ -228,8 +238,8 @@ impl Router {
     #[must_use]
     pub fn devices(&self, app: &AppId, client: &ClientId) -> Vec<DeviceId> {
         let live = self.lock();
-        let mine = live.clients.get(&(app.clone(), client.clone()));
-        mine.into_iter().flatten().filter_map(|id| live.sessions.get(id)?.device.clone()).collect()
+        let mine = live.clients.get(app, client).into_iter().flatten();
+        mine.filter_map(|outlet| live.sessions.get(&outlet.session)?.device.clone()).collect()
     }
 
     /// Takes out the departures whose grace time is over and tells who watches those clients.
@@ -242,10 +252,9 @@ impl Router {
                 break;
             }
             let (at, departure) = entry.remove_entry();
-            let key = (departure.app.clone(), departure.client.clone());
-            live.departed_once(&key, at);
-            if !live.is_present(&key) {
-                live.tell_presence(&key, false, now);
+            live.departed_once(&departure.app, &departure.client, at);
+            if !live.is_present(&departure.app, &departure.client) {
+                live.tell_presence(&departure.app, &departure.client, false, now);
             }
             departed.push(departure);
         }
@@ -268,11 +277,7 @@ impl Router {
     #[must_use]
     pub fn online(&self, app: &AppId, clients: &[ClientId]) -> Vec<ClientId> {
         let live = self.lock();
-        clients
-            .iter()
-            .filter(|client| live.clients.contains_key(&(app.clone(), (*client).clone())))
-            .cloned()
-            .collect()
+        clients.iter().filter(|client| live.clients.get(app, client).is_some()).cloned().collect()
     }
 
     /// How many sessions are open.
@@ -321,8 +326,8 @@ impl Router {
             .rooms
             .get(&room)
             .into_iter()
-            .flatten()
-            .filter_map(|id| live.sessions.get(id))
+            .flat_map(|audience| audience.iter())
+            .filter_map(|outlet| live.sessions.get(&outlet.session))
             .map(|session| session.client.clone())
             .collect();
         clients.sort_unstable();
@@ -332,27 +337,26 @@ impl Router {
     }
 
     /// Hands an event to its audience. Never waits; sinks are called outside the lock.
-    pub fn deliver(&self, delivery: &Delivery) {
-        let sinks: Vec<(SessionId, Arc<dyn Sink>)> = {
-            let live = self.lock();
-            let sessions: Vec<SessionId> = match &delivery.audience {
-                Audience::Clients(clients) => clients
-                    .iter()
-                    .filter_map(|client| live.clients.get(&(delivery.app.clone(), client.clone())))
-                    .flatten()
-                    .copied()
-                    .collect(),
-                Audience::Room(room) => live.rooms.get(room).cloned().unwrap_or_default(),
-            };
-            sessions
-                .into_iter()
-                .filter(|id| Some(*id) != delivery.except)
-                .filter_map(|id| Some((id, live.sessions.get(&id)?.sink.clone())))
-                .collect()
-        };
-        for (id, sink) in sinks {
-            if !sink.try_push(id, delivery.event.clone()) {
+    pub fn deliver(&self, delivery: &Delivery<'_>) {
+        let push = |outlet: &Outlet| {
+            if Some(outlet.session) != delivery.except
+                && !outlet.sink.try_push(outlet.session, Arc::clone(&delivery.event))
+            {
                 metrics::counter!("posthouse_pushes_refused_total").increment(1);
+            }
+        };
+        match delivery.audience {
+            Audience::Clients(clients) => {
+                let outlets: Vec<Outlet> = {
+                    let live = self.lock();
+                    let Some(online) = live.clients.0.get(delivery.app) else { return };
+                    clients.iter().filter_map(|client| online.get(client)).flatten().cloned().collect()
+                };
+                outlets.iter().for_each(push);
+            }
+            Audience::Room(room) => {
+                let Some(outlets) = self.lock().rooms.get(&room).cloned() else { return };
+                outlets.iter().for_each(push);
             }
         }
     }
@@ -388,8 +392,7 @@ impl Router {
         ttl_seconds: Option<i64>,
     ) -> PresenceView {
         let live = self.lock();
-        let (online, offline) =
-            members.iter().cloned().partition(|member| live.is_present(&(app.clone(), member.clone())));
+        let (online, offline) = members.iter().cloned().partition(|member| live.is_present(app, member));
         PresenceView { online, offline, ttl_seconds }
     }
 
@@ -408,7 +411,7 @@ impl Router {
             return;
         }
         let (online, offline): (Vec<_>, Vec<_>) =
-            joined.iter().cloned().partition(|member| live.is_present(&(app.clone(), member.clone())));
+            joined.iter().cloned().partition(|member| live.is_present(app, member));
         for (clients, online) in [(online, true), (offline, false)] {
             if !clients.is_empty() {
                 live.push_presence(
@@ -425,10 +428,42 @@ impl Router {
     }
 }
 
+impl<T> Default for ByClient<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T> ByClient<Vec<T>> {
+    fn get(&self, app: &AppId, client: &ClientId) -> Option<&Vec<T>> {
+        self.0.get(app)?.get(client)
+    }
+
+    fn entry(&mut self, app: &AppId, client: &ClientId) -> &mut Vec<T> {
+        let clients = self.0.entry(app.clone()).or_default();
+        // Nearly everybody has one device.
+        clients.entry(client.clone()).or_insert_with(|| Vec::with_capacity(1))
+    }
+
+    /// Keeps what is to be kept of a client's, and nothing of a client that is left with nothing.
+    fn retain(&mut self, app: &AppId, client: &ClientId, keep: impl FnMut(&T) -> bool) {
+        let Some(clients) = self.0.get_mut(app) else { return };
+        let Some(mine) = clients.get_mut(client) else { return };
+        mine.retain(keep);
+        if mine.is_empty() {
+            clients.remove(client);
+            if clients.is_empty() {
+                self.0.remove(app);
+            }
+        }
+    }
+}
+
 impl Session {
     /// Tells it that it is over; a sink that is full loses its connection, which is as good.
     fn end(&self, id: SessionId, end: SessionEnd, note: Option<&Arc<str>>) {
-        self.sink.try_push(id, Arc::new(Event::SessionEnded { end, note: note.cloned() }));
+        let ended = Event::SessionEnded { end, note: note.cloned() };
+        self.sink.try_push(id, Arc::new(ended.into()));
     }
 }
 
@@ -441,13 +476,7 @@ impl Live {
         let mut session = self.sessions.remove(&id)?;
         metrics::gauge!("posthouse_sessions").decrement(1);
         session.room = room;
-        let key = (session.app.clone(), session.client.clone());
-        if let Some(mine) = self.clients.get_mut(&key) {
-            mine.retain(|other| *other != id);
-            if mine.is_empty() {
-                self.clients.remove(&key);
-            }
-        }
+        self.clients.retain(&session.app, &session.client, |outlet| outlet.session != id);
         Some(session)
     }
 
@@ -455,14 +484,15 @@ impl Live {
         self.leave_room(id);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.room = Some(room);
-            self.rooms.entry(room).or_default().push(id);
+            let outlet = Outlet { session: id, sink: Arc::clone(&session.sink) };
+            Arc::make_mut(self.rooms.entry(room).or_default()).push(outlet);
         }
     }
 
     fn leave_room(&mut self, id: SessionId) {
         let Some(room) = self.sessions.get_mut(&id).and_then(|session| session.room.take()) else { return };
         if let Some(audience) = self.rooms.get_mut(&room) {
-            audience.retain(|other| *other != id);
+            Arc::make_mut(audience).retain(|outlet| outlet.session != id);
             if audience.is_empty() {
                 self.rooms.remove(&room);
             }
@@ -470,46 +500,45 @@ impl Live {
     }
 
     /// Online, or lost so recently that nobody was told.
-    fn is_present(&self, key: &(AppId, ClientId)) -> bool {
-        self.clients.contains_key(key) || self.departing.contains_key(key)
+    fn is_present(&self, app: &AppId, client: &ClientId) -> bool {
+        self.clients.get(app, client).is_some() || self.departing.get(app, client).is_some()
     }
 
-    fn cancel_departure(&mut self, key: &(AppId, ClientId), device: &DeviceId) -> Option<Will> {
+    fn sessions_of(&self, app: &AppId, client: &ClientId) -> Vec<SessionId> {
+        self.clients.get(app, client).into_iter().flatten().map(|outlet| outlet.session).collect()
+    }
+
+    fn cancel_departure(&mut self, app: &AppId, client: &ClientId, device: &DeviceId) -> Option<Will> {
         let mut will = None;
-        for at in self.departing.get(key).cloned().unwrap_or_default() {
+        for at in self.departing.get(app, client).cloned().unwrap_or_default() {
             let same = self.departures.get(&at).is_some_and(|d| d.device.as_ref() == Some(device));
             if !same {
                 continue;
             }
             if let Some(departure) = self.departures.remove(&at) {
-                self.departed_once(key, at);
+                self.departed_once(app, client, at);
                 will = departure.will.or(will);
             }
         }
         will
     }
 
-    fn departed_once(&mut self, key: &(AppId, ClientId), at: (Timestamp, SessionId)) {
-        if let Some(mine) = self.departing.get_mut(key) {
-            mine.retain(|other| *other != at);
-            if mine.is_empty() {
-                self.departing.remove(key);
-            }
-        }
+    fn departed_once(&mut self, app: &AppId, client: &ClientId, at: (Timestamp, SessionId)) {
+        self.departing.retain(app, client, |other| *other != at);
     }
 
-    fn tell_presence(&self, key: &(AppId, ClientId), online: bool, now: Timestamp) {
-        for (conversation, session) in self.subscriptions.watchers_of(&key.0, &key.1, now) {
+    fn tell_presence(&self, app: &AppId, client: &ClientId, online: bool, now: Timestamp) {
+        for (conversation, session) in self.subscriptions.watchers_of(app, client, now) {
             self.push_presence(
                 &[session],
-                PresenceEvent { conversation, online, clients: vec![key.1.clone()] },
+                PresenceEvent { conversation, online, clients: vec![client.clone()] },
             );
         }
     }
 
     /// Under the lock, so that "online" and "offline" of one client arrive in the order they happened.
     fn push_presence(&self, sessions: &[SessionId], event: PresenceEvent) {
-        let event = Arc::new(Event::Presence(event));
+        let event: Arc<Bulletin> = Arc::new(Event::Presence(event).into());
         for id in sessions {
             if let Some(session) = self.sessions.get(id) {
                 session.sink.try_push(*id, event.clone());
@@ -529,7 +558,7 @@ mod tests {
 
     /// Keeps what it was given, up to a bound.
     struct Recorder {
-        events: Mutex<Vec<(SessionId, Arc<Event>)>>,
+        events: Mutex<Vec<(SessionId, Arc<Bulletin>)>>,
         max: usize,
     }
 
@@ -538,13 +567,13 @@ mod tests {
             Arc::new(Self { events: Mutex::default(), max })
         }
 
-        fn take(&self) -> Vec<(SessionId, Arc<Event>)> {
+        fn take(&self) -> Vec<(SessionId, Arc<Bulletin>)> {
             std::mem::take(&mut *self.events.lock().unwrap())
         }
     }
 
     impl Sink for Recorder {
-        fn try_push(&self, session: SessionId, event: Arc<Event>) -> bool {
+        fn try_push(&self, session: SessionId, event: Arc<Bulletin>) -> bool {
             let mut events = self.events.lock().unwrap();
             if events.len() >= self.max {
                 return false;
@@ -599,7 +628,7 @@ mod tests {
     fn ended(sink: &Recorder) -> Vec<SessionEnd> {
         sink.take()
             .iter()
-            .filter_map(|(_, event)| match **event {
+            .filter_map(|(_, event)| match ***event {
                 Event::SessionEnded { end, .. } => Some(end),
                 _ => None,
             })
@@ -609,7 +638,7 @@ mod tests {
     fn presence(sink: &Recorder) -> Vec<(bool, Vec<ClientId>)> {
         sink.take()
             .iter()
-            .filter_map(|(_, event)| match &**event {
+            .filter_map(|(_, event)| match &***event {
                 Event::Presence(event) => Some((event.online, event.clients.clone())),
                 _ => None,
             })
@@ -783,12 +812,38 @@ mod tests {
         let tom = open(&router, &login("tom"), &free, 0).unwrap();
         let other = open(&router, &login("tom"), &free, 0).unwrap();
         router.deliver(&Delivery {
-            app: app().id.clone(),
-            audience: Audience::Clients(Arc::new([client("spike"), client("tom")])),
+            app: &app().id,
+            audience: Audience::Clients(&[client("spike"), client("tom")]),
             except: Some(tom.session),
-            event: Arc::new(Event::Noted),
+            event: Arc::new(Event::Noted.into()),
         });
         let heard: Vec<_> = free.take().into_iter().map(|(session, _)| session).collect();
         assert_eq!(heard, [other.session]);
+    }
+
+    #[test]
+    fn a_room_hears_what_is_said_in_it_and_nothing_else() {
+        let (router, here, elsewhere) = (Router::default(), Recorder::new(9), Recorder::new(9));
+        let room = ConversationId::lasting(1);
+        let tom = open(&router, &login("tom"), &here, 0).unwrap();
+        let jerry = open(&router, &login("jerry"), &here, 0).unwrap();
+        let spike = open(&router, &login("spike"), &elsewhere, 0).unwrap();
+        for caller in [&tom, &jerry] {
+            router.enter_room(caller, room).unwrap();
+        }
+        router.enter_room(&spike, ConversationId::lasting(2)).unwrap();
+        let say = || {
+            router.deliver(&Delivery {
+                app: &app().id,
+                audience: Audience::Room(room),
+                except: Some(tom.session),
+                event: Arc::new(Event::Noted.into()),
+            });
+            here.take().into_iter().map(|(session, _)| session).collect::<Vec<_>>()
+        };
+        assert_eq!(say(), [jerry.session]);
+        router.leave_room(&jerry, room);
+        assert_eq!(say(), []);
+        assert!(elsewhere.take().is_empty());
     }
 }

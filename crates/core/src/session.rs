@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::App;
-use crate::event::Event;
+use crate::event::Bulletin;
 use crate::id::{ClientId, DeviceId, SessionId, Tag};
 
 /// The wish to log in. The gateway has checked the credentials.
@@ -40,7 +40,7 @@ pub struct Crowd {
 pub trait Sink: Send + Sync + 'static {
     /// Hands over an event without waiting. `false` when the queue is full or gone: the connection
     /// is closed for being slow, and the client catches up from the timeline when it returns.
-    fn try_push(&self, session: SessionId, event: Arc<Event>) -> bool;
+    fn try_push(&self, session: SessionId, event: Arc<Bulletin>) -> bool;
 }
 
 /// Who is calling: proof of an open session.

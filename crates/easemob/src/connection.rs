@@ -20,7 +20,7 @@ use bytes::Bytes;
 use metrics::counter;
 use posthouse_core::app::App;
 use posthouse_core::conversation::{Address, Authority, Kind};
-use posthouse_core::event::Event;
+use posthouse_core::event::{Bulletin, Event};
 use posthouse_core::id::{ClientId, ConversationId, DeviceId, MessageId, Seq, SessionId, Tag};
 use posthouse_core::listing::{Note, NoteKind, Queue, Waiting};
 use posthouse_core::message::{Body, Mentions, PatchMessage, PostMessage, Target};
@@ -60,16 +60,16 @@ const OWN_READS_MAX: usize = 64;
 /// An event for a connection's session.
 pub(crate) struct Push {
     session: SessionId,
-    event: Arc<Event>,
+    event: Arc<Bulletin>,
 }
 
 /// A session's way out.
 struct Outlet(Pusher<Push>);
 
 impl Sink for Outlet {
-    fn try_push(&self, session: SessionId, event: Arc<Event>) -> bool {
+    fn try_push(&self, session: SessionId, event: Arc<Bulletin>) -> bool {
         // Nobody here can watch who is online, so these never matter.
-        if matches!(*event, Event::Presence(_)) {
+        if matches!(**event, Event::Presence(_)) {
             return true;
         }
         let size = event.size();
@@ -1092,9 +1092,9 @@ mod tests {
         let outlet = Outlet(pusher);
         let conversation = ConversationId::lasting(1);
         let presence = PresenceEvent { conversation, online: true, clients: Vec::new() };
-        assert!(outlet.try_push(SessionId(1), Arc::new(Event::Presence(presence))));
+        assert!(outlet.try_push(SessionId(1), Arc::new(Event::Presence(presence).into())));
         assert_eq!(queue.len(), 0);
-        assert!(outlet.try_push(SessionId(1), Arc::new(Event::Noted)));
+        assert!(outlet.try_push(SessionId(1), Arc::new(Event::Noted.into())));
         assert_eq!(queue.len(), 1);
     }
 }

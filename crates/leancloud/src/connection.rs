@@ -12,12 +12,13 @@
 //! by `peerId`, or means the first one. Every request with a serial is answered, exactly once, and
 //! its answer precedes the pushes it causes, because the transport takes none meanwhile.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::counter;
 use posthouse_core::app::App;
 use posthouse_core::conversation::Found;
-use posthouse_core::event::{Event, Patch};
+use posthouse_core::event::{Bulletin, Event, Patch};
 use posthouse_core::id::{ClientId, ConversationId, DeviceId, MessageId, SessionId, Tag};
 use posthouse_core::message::{Body, Keep};
 use posthouse_core::rate::Rate;
@@ -94,7 +95,7 @@ impl Interests {
 /// An event for one of a connection's sessions.
 pub(crate) struct Push {
     session: SessionId,
-    event: Arc<Event>,
+    event: Arc<Bulletin>,
 }
 
 /// One socket.
@@ -136,40 +137,51 @@ struct RefusedToken {
 /// unread is counted meanwhile; then they go to the connection's queue.
 struct Mailbox {
     pusher: Pusher<Push>,
+    /// Set once, when `state` is open: from then on nobody needs the lock.
+    open: AtomicBool,
     state: Mutex<MailboxState>,
 }
 
 enum MailboxState {
-    Collecting(Vec<Arc<Event>>),
+    Collecting(Vec<Arc<Bulletin>>),
     Overflown,
     Open,
 }
 
 impl Mailbox {
     fn new(pusher: Pusher<Push>) -> Self {
-        Self { pusher, state: Mutex::new(MailboxState::Collecting(Vec::new())) }
+        let state = Mutex::new(MailboxState::Collecting(Vec::new()));
+        Self { pusher, open: AtomicBool::new(false), state }
     }
 
     /// Ends collecting. What came until now, oldest first; `None` if it was too much.
-    fn open(&self) -> Option<Vec<Arc<Event>>> {
+    fn open(&self) -> Option<Vec<Arc<Bulletin>>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *state, MailboxState::Open) {
+        let collected = match std::mem::replace(&mut *state, MailboxState::Open) {
             MailboxState::Collecting(events) => Some(events),
             MailboxState::Open => Some(Vec::new()),
             MailboxState::Overflown => None,
-        }
+        };
+        self.open.store(true, Ordering::Release);
+        collected
+    }
+}
+
+impl Mailbox {
+    fn push(&self, session: SessionId, event: Arc<Bulletin>) -> bool {
+        let size = event.size();
+        self.pusher.try_push(Push { session, event }, size).is_ok()
     }
 }
 
 impl Sink for Mailbox {
-    fn try_push(&self, session: SessionId, event: Arc<Event>) -> bool {
+    fn try_push(&self, session: SessionId, event: Arc<Bulletin>) -> bool {
+        if self.open.load(Ordering::Acquire) {
+            return self.push(session, event);
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *state {
-            MailboxState::Open => {
-                // Under the lock, so that nothing overtakes what was collected.
-                let size = event.size();
-                self.pusher.try_push(Push { session, event }, size).is_ok()
-            }
+            MailboxState::Open => self.push(session, event),
             MailboxState::Collecting(events) if events.len() < OPENING_MAX => {
                 events.push(event);
                 true
@@ -233,9 +245,6 @@ impl Connection {
     }
 
     fn send(&self, out: &mut Outbox, command: &GenericCommand) {
-        if command.direct_message.is_some() {
-            counter!("posthouse_messages_out_total").increment(1);
-        }
         out.push(self.framing.encode(command));
     }
 
@@ -502,11 +511,11 @@ impl Connection {
             ..envelope.answer(CommandType::Session, Some(OpType::Opened))
         };
         self.send(out, &answer);
-        for frame in outbound::unread_list(&caller.client, login.interests, told_until, &unread) {
-            self.send(out, &frame);
+        for push in outbound::unread_list(login.interests, told_until, &unread) {
+            self.send(out, &outbound::addressed(&caller.client, push));
         }
         for patch in patches.iter().filter(|patch| login.interests.hears_of(patch.kind)) {
-            self.send(out, &outbound::message_patched(caller.client.as_str(), patch));
+            self.send(out, &outbound::addressed(&caller.client, outbound::message_patched(patch)));
         }
         let id = caller.session;
         self.seat(
@@ -699,13 +708,20 @@ impl Connection {
     }
 
     /// Tells a session of an event. Events for sessions that have left meanwhile are dropped.
-    fn push_event(&mut self, id: SessionId, event: &Event, out: &mut Outbox) {
+    fn push_event(&mut self, id: SessionId, event: &Bulletin, out: &mut Outbox) {
         let Some(session) = self.sessions().iter().find(|s| s.caller.session == id) else { return };
-        if content::is_shown(event) {
+        if content::is_shown(event) && outbound::is_heard(session.interests, event) {
             let posthouse = self.gateway.posthouse();
-            let event = content::own_event(event, &|body| posthouse.content(body));
-            if let Some(frame) = outbound::event(&session.caller.client, session.interests, &event) {
-                self.send(out, &frame);
+            let print = event.print(inbound::SCHEMA_TEXT, |event| {
+                let event = content::own_event(event, &|body| posthouse.content(body));
+                outbound::event(&event).as_ref().map(framing::print).unwrap_or_default()
+            });
+            // Of what this wire has no word for there is nothing to print.
+            if !print.is_empty() {
+                if matches!(**event, Event::MessagePosted { .. }) {
+                    counter!("posthouse_messages_out_total").increment(1);
+                }
+                out.push(self.framing.address(&print, session.caller.client.as_str()));
             }
         }
         if event.session_end().is_some() {
@@ -788,7 +804,7 @@ impl Protocol for Connection {
 struct CaughtUp {
     unread: Vec<Unread>,
     patches: Vec<Patch>,
-    events: Vec<Arc<Event>>,
+    events: Vec<Arc<Bulletin>>,
 }
 
 /// Counts what is unread and finds what was changed, while the mailbox collects what happens
@@ -832,9 +848,9 @@ async fn catch_up(
 /// taking the pushes off the number would be wrong for them.
 fn settle_unread(
     unread: Vec<Unread>,
-    events: Vec<Arc<Event>>,
+    events: Vec<Arc<Bulletin>>,
     reader: &ClientId,
-) -> (Vec<Unread>, Vec<Arc<Event>>) {
+) -> (Vec<Unread>, Vec<Arc<Bulletin>>) {
     let mut listed = Vec::with_capacity(unread.len());
     for unread in unread {
         let collected = events.iter().filter(|event| counts(event, &unread, reader));
@@ -853,7 +869,7 @@ fn settle_unread(
             listed.push(unread);
         }
     }
-    let told_by_number = |event: &Arc<Event>| {
+    let told_by_number = |event: &Arc<Bulletin>| {
         listed.iter().any(|unread| counts(event, unread, reader) || is_older_number(event, unread))
     };
     let events = events.into_iter().filter(|event| !told_by_number(event)).collect();
@@ -1407,18 +1423,19 @@ mod tests {
         }
     }
 
-    fn posted_event(seq: u64, sender: &str) -> Arc<Event> {
-        Arc::new(Event::MessagePosted {
+    fn posted_event(seq: u64, sender: &str) -> Arc<Bulletin> {
+        let posted = Event::MessagePosted {
             message: message(seq, sender),
             kind: Kind::Group,
             pair: None,
             transient: seq == 0,
-        })
+        };
+        Arc::new(posted.into())
     }
 
-    fn recall_event(of: u64, seq: u64) -> Arc<Event> {
+    fn recall_event(of: u64, seq: u64) -> Arc<Bulletin> {
         let recalled = message(of, "tom");
-        Arc::new(Event::MessagePatched {
+        let patched = Event::MessagePatched {
             pair: None,
             patch: Patch {
                 conversation: recalled.conversation,
@@ -1433,7 +1450,8 @@ mod tests {
                 by: client("tom"),
                 edits: 0,
             },
-        })
+        };
+        Arc::new(patched.into())
     }
 
     fn unread(count: u64, head: u64) -> Unread {
@@ -1448,7 +1466,7 @@ mod tests {
     }
 
     /// The unread number a client ends up with: the list's, and one for each push of another's.
-    fn total(listed: &[Unread], events: &[Arc<Event>]) -> u64 {
+    fn total(listed: &[Unread], events: &[Arc<Bulletin>]) -> u64 {
         let pushed = events.iter().filter_map(|e| e.kept_message()).filter(|m| m.sender != client("jerry"));
         listed.iter().map(|unread| unread.count).sum::<u64>() + u64::try_from(pushed.count()).unwrap()
     }
@@ -1487,7 +1505,8 @@ mod tests {
 
     #[test]
     fn an_older_number_does_not_undo_the_list() {
-        let read = Arc::new(Event::UnreadChanged { unread: unread(0, 2), at: Timestamp(1) });
+        let read = Event::UnreadChanged { unread: unread(0, 2), at: Timestamp(1) };
+        let read = Arc::new(read.into());
         let events = vec![read, posted_event(3, "tom")];
         let (listed, events) = settle_unread(vec![unread(2, 3)], events, &client("jerry"));
         assert_eq!((listed.len(), events.len()), (1, 0));

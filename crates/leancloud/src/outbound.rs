@@ -209,35 +209,39 @@ fn last_message_columns(row: &mut Map<String, Value>, message: &Message) {
     }
 }
 
-/// The frames that tell `client` of `event`; none where its SDK has said it doesn't understand them.
+/// Whether a client whose SDK understands `interests` is to be told of `event`.
 #[must_use]
-pub fn event(client: &ClientId, interests: Interests, event: &Event) -> Option<GenericCommand> {
-    let peer = client.as_str();
+pub fn is_heard(interests: Interests, event: &Event) -> bool {
+    match event {
+        Event::MessagePosted { kind, .. } => interests.hears_of(*kind),
+        Event::MessagePatched { patch, .. } => interests.patches() && interests.hears_of(patch.kind),
+        Event::Joined(member)
+        | Event::MembersJoined(member)
+        | Event::Left(member)
+        | Event::MembersLeft(member) => interests.hears_of(member.kind),
+        Event::Updated(update) => interests.hears_of(update.kind),
+        Event::UnreadChanged { unread, .. } => interests.hears_of(unread.kind),
+        Event::Receipt(_) | Event::Presence(_) | Event::Noted | Event::SessionEnded { .. } => true,
+    }
+}
+
+/// The push that tells of `event`, to whomever it is addressed; `None` for what this wire has no word
+/// for.
+#[must_use]
+pub fn event(event: &Event) -> Option<GenericCommand> {
     match event {
         Event::MessagePosted { message, kind, transient, pair: _ } => {
-            interests.hears_of(*kind).then(|| message_posted(peer, message, *kind, *transient))
+            Some(message_posted(message, *kind, *transient))
         }
-        Event::MessagePatched { patch, pair: _ } => {
-            (interests.patches() && interests.hears_of(patch.kind)).then(|| message_patched(peer, patch))
-        }
-        Event::Joined(member) => {
-            interests.hears_of(member.kind).then(|| members_changed(peer, OpType::Joined, PERMANENT, member))
-        }
-        Event::MembersJoined(member) => interests
-            .hears_of(member.kind)
-            .then(|| members_changed(peer, OpType::MembersJoined, DROPPABLE, member)),
-        Event::Left(member) => {
-            interests.hears_of(member.kind).then(|| members_changed(peer, OpType::Left, PERMANENT, member))
-        }
-        Event::MembersLeft(member) => interests
-            .hears_of(member.kind)
-            .then(|| members_changed(peer, OpType::MembersLeft, DROPPABLE, member)),
-        Event::Updated(update) => interests.hears_of(update.kind).then(|| updated(peer, update)),
-        Event::UnreadChanged { unread, at } => {
-            interests.hears_of(unread.kind).then(|| unread_push(peer, *at, vec![unread_tuple(unread)]))
-        }
-        Event::Receipt(receipt) => Some(receipt_push(peer, receipt)),
-        Event::Presence(presence) => Some(presence_push(peer, presence)),
+        Event::MessagePatched { patch, pair: _ } => Some(message_patched(patch)),
+        Event::Joined(member) => Some(members_changed(OpType::Joined, PERMANENT, member)),
+        Event::MembersJoined(member) => Some(members_changed(OpType::MembersJoined, DROPPABLE, member)),
+        Event::Left(member) => Some(members_changed(OpType::Left, PERMANENT, member)),
+        Event::MembersLeft(member) => Some(members_changed(OpType::MembersLeft, DROPPABLE, member)),
+        Event::Updated(update) => Some(updated(update)),
+        Event::UnreadChanged { unread, at } => Some(unread_push(*at, vec![unread_tuple(unread)])),
+        Event::Receipt(receipt) => Some(receipt_push(receipt)),
+        Event::Presence(presence) => Some(presence_push(presence)),
         // What stands in the inbox without an event of its own concerns other wires.
         Event::Noted => None,
         Event::SessionEnded { end, .. } => match end {
@@ -246,7 +250,7 @@ pub fn event(client: &ClientId, interests: Interests, event: &Event) -> Option<G
             | SessionEnd::PasswordChanged
             | SessionEnd::Dismissed => Some(GenericCommand {
                 session_message: Some(conflict()),
-                ..push(peer, CommandType::Session, Some(OpType::Closed))
+                ..push(CommandType::Session, Some(OpType::Closed))
             }),
             // The same device is back on another socket: telling the old one would make it return too.
             SessionEnd::Replaced => None,
@@ -254,14 +258,15 @@ pub fn event(client: &ClientId, interests: Interests, event: &Event) -> Option<G
     }
 }
 
+/// The push, addressed to `client`.
+#[must_use]
+pub fn addressed(client: &ClientId, push: GenericCommand) -> GenericCommand {
+    GenericCommand { peer_id: Some(client.as_str().to_owned()), ..push }
+}
+
 /// The `unread` pushes of a login: one for each fifty conversations.
 #[must_use]
-pub fn unread_list(
-    client: &ClientId,
-    interests: Interests,
-    at: Timestamp,
-    list: &[Unread],
-) -> Vec<GenericCommand> {
+pub fn unread_list(interests: Interests, at: Timestamp, list: &[Unread]) -> Vec<GenericCommand> {
     let mut frames: Vec<Vec<UnreadTuple>> = Vec::new();
     let mut bytes = 0;
     for unread in list.iter().filter(|unread| interests.hears_of(unread.kind)) {
@@ -277,12 +282,12 @@ pub fn unread_list(
             }
         }
     }
-    frames.into_iter().map(|part| unread_push(client.as_str(), at, part)).collect()
+    frames.into_iter().map(|part| unread_push(at, part)).collect()
 }
 
 /// The `patch/modify` push of one change. One per frame: Objective-C keeps one per conversation.
 #[must_use]
-pub fn message_patched(peer: &str, patch: &Patch) -> GenericCommand {
+pub fn message_patched(patch: &Patch) -> GenericCommand {
     let (data, binary) = content(&patch.body.payload);
     let item = PatchItem {
         cid: Some(conversation_text(patch.conversation)),
@@ -300,11 +305,11 @@ pub fn message_patched(peer: &str, patch: &Patch) -> GenericCommand {
     GenericCommand {
         server_ts: Some(patch.at.0),
         patch_message: Some(PatchCommand { patches: vec![item], last_patch_time: Some(patch.at.0) }),
-        ..push(peer, CommandType::Patch, Some(OpType::Modify))
+        ..push(CommandType::Patch, Some(OpType::Modify))
     }
 }
 
-fn message_posted(peer: &str, message: &Message, kind: Kind, transient: bool) -> GenericCommand {
+fn message_posted(message: &Message, kind: Kind, transient: bool) -> GenericCommand {
     let (msg, binary_msg) = content(&message.body.payload);
     GenericCommand {
         direct_message: Some(DirectCommand {
@@ -321,11 +326,11 @@ fn message_posted(peer: &str, message: &Message, kind: Kind, transient: bool) ->
             conv_type: Some(conversation_type(kind)),
             ..DirectCommand::default()
         }),
-        ..push(peer, CommandType::Direct, None)
+        ..push(CommandType::Direct, None)
     }
 }
 
-fn members_changed(peer: &str, op: OpType, class: i32, event: &MemberEvent) -> GenericCommand {
+fn members_changed(op: OpType, class: i32, event: &MemberEvent) -> GenericCommand {
     let names_members = matches!(op, OpType::MembersJoined | OpType::MembersLeft);
     GenericCommand {
         server_ts: Some(event.at.0),
@@ -335,7 +340,7 @@ fn members_changed(peer: &str, op: OpType, class: i32, event: &MemberEvent) -> G
             init_by: Some(event.by.as_str().to_owned()),
             ..conversation_hint(event.conversation, event.kind, event.ttl_seconds, event.at)
         }),
-        ..push(peer, CommandType::Conv, Some(op))
+        ..push(CommandType::Conv, Some(op))
     }
 }
 
@@ -351,7 +356,7 @@ fn conversation_hint(id: ConversationId, kind: Kind, ttl_seconds: Option<i64>, a
     }
 }
 
-fn updated(peer: &str, update: &UpdateEvent) -> GenericCommand {
+fn updated(update: &UpdateEvent) -> GenericCommand {
     GenericCommand {
         server_ts: Some(update.at.0),
         notification_type: Some(DROPPABLE),
@@ -361,7 +366,7 @@ fn updated(peer: &str, update: &UpdateEvent) -> GenericCommand {
             attr_modified: Some(json_message(&Value::Object((*update.modified).clone()))),
             ..conversation_hint(update.conversation, update.kind, None, update.at)
         }),
-        ..push(peer, CommandType::Conv, Some(OpType::Updated))
+        ..push(CommandType::Conv, Some(OpType::Updated))
     }
 }
 
@@ -387,10 +392,10 @@ fn new_values(changes: &[AttributeChange], modified: &Attributes) -> Attributes 
         .collect()
 }
 
-fn unread_push(peer: &str, at: Timestamp, convs: Vec<UnreadTuple>) -> GenericCommand {
+fn unread_push(at: Timestamp, convs: Vec<UnreadTuple>) -> GenericCommand {
     GenericCommand {
         unread_message: Some(UnreadCommand { convs, notif_time: Some(at.0) }),
-        ..push(peer, CommandType::Unread, None)
+        ..push(CommandType::Unread, None)
     }
 }
 
@@ -416,7 +421,7 @@ fn unread_tuple(unread: &Unread) -> UnreadTuple {
     }
 }
 
-fn receipt_push(peer: &str, receipt: &Receipt) -> GenericCommand {
+fn receipt_push(receipt: &Receipt) -> GenericCommand {
     GenericCommand {
         server_ts: Some(receipt.at.0),
         notification_type: Some(DROPPABLE),
@@ -427,11 +432,11 @@ fn receipt_push(peer: &str, receipt: &Receipt) -> GenericCommand {
             read: receipt.read.then_some(true),
             from: Some(receipt.by.as_str().to_owned()),
         }),
-        ..push(peer, CommandType::Rcp, None)
+        ..push(CommandType::Rcp, None)
     }
 }
 
-fn presence_push(peer: &str, presence: &PresenceEvent) -> GenericCommand {
+fn presence_push(presence: &PresenceEvent) -> GenericCommand {
     let status = if presence.online { StatusType::On } else { StatusType::Off };
     GenericCommand {
         presence_message: Some(PresenceCommand {
@@ -439,7 +444,7 @@ fn presence_push(peer: &str, presence: &PresenceEvent) -> GenericCommand {
             session_peer_ids: client_texts(&presence.clients),
             cid: Some(conversation_text(presence.conversation)),
         }),
-        ..push(peer, CommandType::Presence, None)
+        ..push(CommandType::Presence, None)
     }
 }
 
@@ -647,17 +652,10 @@ mod tests {
             }),
         ];
         for told in &events {
-            let frame = event(&client("jerry"), Interests::default(), told).unwrap();
+            let frame = addressed(&client("jerry"), event(told).unwrap());
             assert_eq!((frame.i, frame.service, frame.peer_id.as_deref()), (None, Some(2), Some("jerry")));
         }
-        assert_eq!(
-            event(
-                &client("jerry"),
-                Interests::default(),
-                &Event::SessionEnded { end: SessionEnd::Replaced, note: None }
-            ),
-            None
-        );
+        assert_eq!(event(&Event::SessionEnded { end: SessionEnd::Replaced, note: None }), None);
     }
 
     #[test]
@@ -668,8 +666,8 @@ mod tests {
             pair: None,
             transient: false,
         };
-        assert!(event(&client("jerry"), Interests(0b10), &temporary).is_some());
-        assert!(event(&client("jerry"), Interests(0b01), &temporary).is_none());
+        assert!(is_heard(Interests(0b10), &temporary));
+        assert!(!is_heard(Interests(0b01), &temporary));
     }
 
     #[test]
@@ -691,7 +689,7 @@ mod tests {
             modified: json!({"name": "new", "attr": {"n": 5}}).as_object().unwrap().clone().into(),
             at: Timestamp(1),
         };
-        let frame = updated("jerry", &update).conv_message.unwrap();
+        let frame = updated(&update).conv_message.unwrap();
         let json = |message: Option<JsonObjectMessage>| -> Value {
             serde_json::from_str(&message.unwrap().data.unwrap()).unwrap()
         };

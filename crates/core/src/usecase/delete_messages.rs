@@ -34,9 +34,11 @@ impl Posthouse {
 
     /// Tells the caller's devices that a note waits; the device that caused it skips it.
     pub(super) fn tell_own_devices<T>(&self, caller: &Caller) -> AfterCommit<T> {
-        let router = self.router.clone();
-        let noted = to_clients(&caller.app.id, std::slice::from_ref(&caller.client), Event::Noted);
-        let noted = Delivery { except: Some(caller.session), ..noted };
-        Box::new(move |_| router.deliver(&noted))
+        let (router, caller) = (self.router.clone(), caller.clone());
+        Box::new(move |_| {
+            let own = std::slice::from_ref(&caller.client);
+            let noted = to_clients(&caller.app.id, own, Event::Noted);
+            router.deliver(&Delivery { except: Some(caller.session), ..noted });
+        })
     }
 }

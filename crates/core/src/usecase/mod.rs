@@ -224,20 +224,20 @@ pub struct Stamp {
 }
 
 /// Addresses an event to every session of these clients.
-fn to_clients(app: &AppId, clients: &[ClientId], event: Event) -> Delivery {
-    let audience = Audience::Clients(clients.into());
-    Delivery { app: app.clone(), audience, except: None, event: Arc::new(event) }
+fn to_clients<'a>(app: &'a AppId, clients: &'a [ClientId], event: Event) -> Delivery<'a> {
+    let audience = Audience::Clients(clients);
+    Delivery { app, audience, except: None, event: Arc::new(event.into()) }
 }
 
 /// Addresses an event to stored members, or to who is in the room.
-fn delivery(
-    app: &AppId,
+fn delivery<'a>(
+    app: &'a AppId,
     conversation: ConversationId,
-    members: &[ClientId],
+    members: &'a [ClientId],
     in_room: bool,
     except: Option<SessionId>,
     event: Event,
-) -> Delivery {
-    let audience = if in_room { Audience::Room(conversation) } else { Audience::Clients(members.into()) };
-    Delivery { app: app.clone(), audience, except, event: Arc::new(event) }
+) -> Delivery<'a> {
+    let audience = if in_room { Audience::Room(conversation) } else { Audience::Clients(members) };
+    Delivery { app, audience, except, event: Arc::new(event.into()) }
 }

@@ -216,13 +216,12 @@ impl Envelope {
     }
 }
 
-/// An empty push to the client `peer`. Swift and Objective-C drop pushes without `service`.
+/// An empty push, to nobody yet. Swift and Objective-C drop pushes without `service`.
 #[must_use]
-pub fn push(peer: &str, cmd: CommandType, op: Option<OpType>) -> GenericCommand {
+pub fn push(cmd: CommandType, op: Option<OpType>) -> GenericCommand {
     GenericCommand {
         cmd: Some(cmd.into()),
         op: op.map(Into::into),
-        peer_id: Some(peer.to_owned()),
         service: Some(SERVICE_IM),
         ..GenericCommand::default()
     }

@@ -7,6 +7,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use posthouse_transport::Frame;
 use prost::Message as _;
+use prost::encoding::WireType;
 
 use super::proto::GenericCommand;
 
@@ -46,6 +47,46 @@ impl Framing {
             Self::Base64 => Frame::text(BASE64.encode(bytes)),
         }
     }
+
+    /// The frame that carries the command whose bytes, without a peer id, are `print`, to `peer`. It is
+    /// what [`Self::encode`] makes of the whole command, without another look at its parts.
+    #[must_use]
+    pub fn address(self, print: &[u8], peer: &str) -> Frame {
+        let (before, after) = print.split_at(before_peer_id(print));
+        let mut bytes = Vec::with_capacity(print.len() + 1 + LENGTH_BYTES_MAX + peer.len());
+        bytes.extend_from_slice(before);
+        prost::encoding::encode_key(PEER_ID, WireType::LengthDelimited, &mut bytes);
+        prost::encoding::encode_varint(peer.len() as u64, &mut bytes);
+        bytes.extend_from_slice(peer.as_bytes());
+        bytes.extend_from_slice(after);
+        match self {
+            Self::Binary => Frame::Binary(bytes.into()),
+            Self::Base64 => Frame::text(BASE64.encode(bytes)),
+        }
+    }
+}
+
+/// The number of `peerId` in a command.
+const PEER_ID: u32 = 4;
+/// The bytes of the length of a peer id, which has 64 characters of at most four bytes.
+const LENGTH_BYTES_MAX: usize = 2;
+
+/// How many bytes of a push's print stand before its peer id: `cmd` and `op`, both numbers.
+fn before_peer_id(print: &[u8]) -> usize {
+    let mut rest = print;
+    loop {
+        let before = print.len() - rest.len();
+        match prost::encoding::decode_key(&mut rest) {
+            Ok((1..PEER_ID, WireType::Varint)) if prost::encoding::decode_varint(&mut rest).is_ok() => {}
+            _ => return before,
+        }
+    }
+}
+
+/// The bytes of `command`.
+#[must_use]
+pub fn print(command: &GenericCommand) -> Bytes {
+    command.encode_to_vec().into()
 }
 
 /// The command in `frame`.
@@ -93,6 +134,29 @@ mod tests {
         let Frame::Binary(bytes) = Framing::Binary.encode(&open()) else { panic!() };
         // Field 1, varint, value 0: JS and Java can't read a frame without it.
         assert_eq!(&bytes[..2], &[0x08, 0x00]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_print_with_an_address_is_the_whole_command(
+            cmd in 0..20_i32,
+            op in proptest::option::of(1..300_i32),
+            peer in "\\PC{1,64}",
+            text in ".{0,300}",
+        ) {
+            let push = GenericCommand {
+                cmd: Some(cmd),
+                op,
+                service: Some(2),
+                direct_message: Some(DirectCommand { msg: Some(text.into()), ..DirectCommand::default() }),
+                ..GenericCommand::default()
+            };
+            let printed = print(&push);
+            let whole = GenericCommand { peer_id: Some(peer.clone()), ..push };
+            for framing in [Framing::Binary, Framing::Base64] {
+                prop_assert_eq!(framing.address(&printed, &peer), framing.encode(&whole));
+            }
+        }
     }
 
     #[test]
