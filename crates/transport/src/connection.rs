@@ -7,21 +7,19 @@
 //!     └──── any End ──────┴──► close frame and linger, beside on_end ──► gone
 //! ```
 
-use std::pin::Pin;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::drain::{DrainSignal, Ticket};
-use crate::protocol::{Close, End, Flow, Frame, Outbox, Phase, Protocol};
+use crate::message_socket::{MessageSocket, Received};
+use crate::protocol::{Close, End, Flow, Outbox, Phase, Protocol};
 use crate::send_queue::{Overflow, Queue};
 
 /// The bounds of one connection.
@@ -92,11 +90,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// make an idle connection expensive for ever.
 const OUTBOX_KEPT: usize = 4;
 
-/// Drives `protocol` over `socket` until the connection ends, closes the socket
-/// and says goodbye to the protocol. The caller spawns this future; a panic of
-/// the protocol unwinds through it and leaves counters and tickets right.
+/// Drives `protocol` over a socket on which the WebSocket handshake is done, until
+/// the connection ends, closes the socket and says goodbye to the protocol. `read`
+/// is what came behind the handshake already. The caller spawns this future; a
+/// panic of the protocol unwinds through it and leaves counters and tickets right.
 pub async fn run<S, P>(
-    mut socket: WebSocketStream<S>,
+    io: S,
+    read: Bytes,
     mut protocol: P,
     mut queue: Queue<P::Push>,
     limits: Limits,
@@ -106,6 +106,8 @@ pub async fn run<S, P>(
     P: Protocol,
 {
     let mut meter = Meter::open(drain.track());
+    let mut socket = MessageSocket::new(io, &read, limits.frame_max);
+    drop(read);
     let (end, farewell) = drive(&mut socket, &mut protocol, &mut queue, &limits, &drain, &meter).await;
     meter.end = end.label();
     tracing::debug!(reason = end.label(), "connection ended");
@@ -117,7 +119,7 @@ pub async fn run<S, P>(
 
 /// Runs the connection to its end; also says with which close frame to part.
 async fn drive<S, P>(
-    socket: &mut WebSocketStream<S>,
+    socket: &mut MessageSocket<S>,
     protocol: &mut P,
     queue: &mut Queue<P::Push>,
     limits: &Limits,
@@ -131,22 +133,39 @@ where
     let mut out = Outbox::new();
     let mut drain = drain.watch();
     let mut deadlines = Deadlines::start(limits, protocol.phase());
-    let timer = sleep_until(deadlines.next().0);
-    tokio::pin!(timer);
+    let mut timer = pin!(sleep_until(deadlines.next().0));
     let mut pushers_left = true;
     let overflow = queue.overflow();
     let mut floods = Floods::new(limits);
 
     loop {
-        let event = tokio::select! {
-            biased;
-            () = overflow.happened() => Event::Overflow,
-            until = drain.changed() => Event::Drain(until),
-            message = socket.next(), if floods.paused.is_none() => Event::Inbound(message),
-            () = over(&mut floods.paused), if floods.paused.is_some() => Event::ReadOn,
-            push = queue.recv(), if pushers_left => Event::Push(push),
-            () = &mut timer => Event::Timer,
-        };
+        // By hand, because a `select!` would make and register all five waits anew each time.
+        let event = poll_fn(|cx| {
+            // A full queue has woken this task with its first push, so nobody has to wait for this.
+            if overflow.has_happened() {
+                return Poll::Ready(Event::Overflow);
+            }
+            if let Poll::Ready(until) = drain.poll_changed(cx) {
+                return Poll::Ready(Event::Drain(until));
+            }
+            match &mut floods.paused {
+                None => {
+                    if let Poll::Ready(received) = socket.poll_received(cx) {
+                        return Poll::Ready(Event::Inbound(received));
+                    }
+                }
+                Some(pause) => {
+                    if pause.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::ReadOn);
+                    }
+                }
+            }
+            if pushers_left && let Poll::Ready(push) = queue.poll_recv(cx) {
+                return Poll::Ready(Event::Push(push));
+            }
+            timer.as_mut().poll(cx).map(|()| Event::Timer)
+        })
+        .await;
 
         let mut flow = Flow::Continue;
         let mut pong = false;
@@ -161,8 +180,8 @@ where
             Event::Inbound(message) => {
                 deadlines.heard = Instant::now();
                 floods.frame(deadlines.heard);
-                match received(message) {
-                    Received::Frame(frame) => {
+                match message {
+                    Received::Message(frame) => {
                         if !floods.may_speak(protocol.phase()) {
                             return by_transport(protocol, End::Flood);
                         }
@@ -182,12 +201,17 @@ where
                     }
                     Received::Control if floods.control(deadlines.heard) => pong = true,
                     Received::Control => return by_transport(protocol, End::Flood),
-                    Received::End(end) => return by_transport(protocol, end),
+                    Received::Closed => return by_transport(protocol, End::PeerClosed),
+                    Received::Failed => return by_transport(protocol, End::Lost),
+                    Received::TooLong => return by_transport(protocol, End::FrameTooLong),
                     Received::Broken(close) => return (End::Lost, Some(close)),
                 }
             }
             Event::Push(Some(push)) => {
-                meter.queue_depth.record(depth(queue.len() + 1));
+                let others = queue.len();
+                if others > 0 {
+                    meter.queue_depth.record(depth(others + 1));
+                }
                 flow = protocol.on_push(push, &mut out);
             }
             Event::Push(None) => pushers_left = false,
@@ -251,7 +275,7 @@ fn by_transport<P: Protocol>(protocol: &P, end: End) -> (End, Option<Close>) {
 enum Event<T> {
     Overflow,
     Drain(Instant),
-    Inbound(Option<Result<Message, Error>>),
+    Inbound(Received),
     ReadOn,
     Push(Option<T>),
     Timer,
@@ -324,14 +348,6 @@ impl Bucket {
     }
 }
 
-/// Resolves when the pause is over; never without one.
-async fn over(pause: &mut Option<Pin<Box<Sleep>>>) {
-    match pause {
-        Some(pause) => pause.await,
-        None => std::future::pending().await,
-    }
-}
-
 /// The instants at which the transport itself ends the connection.
 struct Deadlines {
     idle_timeout: Duration,
@@ -377,34 +393,13 @@ impl Deadlines {
     }
 }
 
-enum Received {
-    Frame(Frame),
-    /// A ping or a pong: a sign of life, nothing for the protocol.
-    Control,
-    End(End),
-    /// The peer broke RFC 6455; the transport itself names the close code.
-    Broken(Close),
-}
-
-fn received(message: Option<Result<Message, Error>>) -> Received {
-    match message {
-        Some(Ok(Message::Text(text))) => Received::Frame(Frame::Text(Bytes::from(text))),
-        Some(Ok(Message::Binary(bytes))) => Received::Frame(Frame::Binary(bytes)),
-        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Received::Control,
-        Some(Ok(Message::Close(_))) | None => Received::End(End::PeerClosed),
-        Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
-            Received::End(End::PeerClosed)
-        }
-        Some(Err(Error::Capacity(_))) => Received::End(End::FrameTooLong),
-        Some(Err(Error::Protocol(_))) => Received::Broken(Close { code: 1002, reason: "protocol error" }),
-        Some(Err(Error::Utf8(_))) => Received::Broken(Close { code: 1007, reason: "text is not UTF-8" }),
-        Some(Err(_)) => Received::End(End::Lost),
-    }
+fn bytes_of(out: &Outbox) -> usize {
+    out.iter().map(|frame| frame.payload().len()).sum()
 }
 
 /// Writes all of `out`, and whatever the socket itself has queued, in one flush.
 async fn write<S>(
-    socket: &mut WebSocketStream<S>,
+    socket: &mut MessageSocket<S>,
     out: &mut Outbox,
     overflow: &Overflow,
     limits: &Limits,
@@ -413,64 +408,52 @@ async fn write<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let sending = async {
-        for frame in out.drain(..) {
-            meter.frames_out.increment(1);
-            meter.bytes_out.increment(frame.payload().len() as u64);
-            socket.feed(message_of(frame)).await?;
-        }
-        socket.flush().await
-    };
-    let sent = tokio::select! {
-        biased;
-        sent = sending => sent,
-        () = overflow.happened() => return Err(End::Slow),
-        () = sleep(limits.write_timeout) => return Err(End::Slow),
-    };
-    out.shrink_to(OUTBOX_KEPT);
-    match sent {
-        Ok(()) => Ok(()),
-        Err(Error::WriteBufferFull(_)) => {
+    meter.frames_out.increment(out.len() as u64);
+    meter.bytes_out.increment(bytes_of(out) as u64);
+    for frame in out.drain(..) {
+        if socket.feed(&frame).is_err() {
             tracing::error!("a frame is larger than a connection may buffer");
-            Err(End::Lost)
-        }
-        Err(error) => {
-            tracing::debug!(%error, "write failed");
-            Err(End::Lost)
+            return Err(End::Lost);
         }
     }
-}
-
-fn message_of(frame: Frame) -> Message {
-    match frame {
-        Frame::Binary(bytes) => Message::Binary(bytes),
-        Frame::Text(bytes) => Message::Text(
-            Utf8Bytes::try_from(bytes.clone())
-                .unwrap_or_else(|_| Utf8Bytes::from(String::from_utf8_lossy(&bytes).as_ref())),
-        ),
-    }
+    out.shrink_to(OUTBOX_KEPT);
+    // Most peers take all of it at once, and then nobody needs a timer.
+    let sent = match poll_fn(|cx| Poll::Ready(socket.poll_flush(cx))).await {
+        Poll::Ready(sent) => sent,
+        Poll::Pending => tokio::select! {
+            biased;
+            sent = poll_fn(|cx| socket.poll_flush(cx)) => sent,
+            () = overflow.happened() => return Err(End::Slow),
+            () = sleep(limits.write_timeout) => return Err(End::Slow),
+        },
+    };
+    sent.map_err(|error| {
+        tracing::debug!(%error, "write failed");
+        End::Lost
+    })
 }
 
 /// Sends the close frame and waits for the peer to leave, for a bounded time.
 /// Closing a socket with unread bytes would send a reset that destroys the
 /// close frame on its way, so inbound bytes are read and forgotten.
-async fn part<S>(socket: &mut WebSocketStream<S>, farewell: Option<Close>)
+async fn part<S>(socket: &mut MessageSocket<S>, farewell: Option<Close>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let parting = async {
-        let said = match farewell {
-            Some(close) => socket.send(Message::Close(Some(close_frame(close)))).await,
-            // Sends the reply to the peer's close frame, if it sent one.
-            None => socket.flush().await,
-        };
-        if said.is_err() {
+        if let Some(close) = farewell {
+            socket.feed_close(close);
+        }
+        // Without a farewell of ours, this sends the reply to the peer's, if there was one.
+        if poll_fn(|cx| socket.poll_flush(cx)).await.is_err() {
             return;
         }
         if farewell.is_some() {
-            while let Some(Ok(_)) = socket.next().await {}
+            while let Received::Message(_) | Received::Control = poll_fn(|cx| socket.poll_received(cx)).await
+            {
+            }
         }
-        let stream = socket.get_mut();
+        let stream = socket.io();
         if stream.shutdown().await.is_err() {
             return;
         }
@@ -480,13 +463,6 @@ where
     if timeout(CLOSE_TIMEOUT, Box::pin(parting)).await.is_err() {
         tracing::debug!("peer did not finish the close handshake");
     }
-}
-
-fn close_frame(close: Close) -> CloseFrame {
-    /// A control frame carries 125 bytes, two of which are the code.
-    const REASON_MAX: usize = 123;
-    let end = close.reason.floor_char_boundary(REASON_MAX);
-    CloseFrame { code: close.code.into(), reason: Utf8Bytes::from_static(&close.reason[..end]) }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a queue depth is far below 2^52")]

@@ -2,7 +2,10 @@
 //! time to leave by itself, and is then closed; the owner waits until the last
 //! one is gone.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -119,29 +122,44 @@ impl DrainSignal {
     pub(crate) fn watch(&self) -> DrainWatch {
         let mut receiver = self.shared.until.subscribe();
         receiver.mark_changed();
-        DrainWatch { receiver, _signal: self.clone() }
+        DrainWatch { _signal: self.clone(), wait: Box::pin(changed(receiver)) }
     }
 }
 
 /// See [`DrainSignal::watch`].
 pub(crate) struct DrainWatch {
-    receiver: watch::Receiver<Option<Instant>>,
-    /// Keeps the sender alive, so that `changed` below cannot fail.
+    /// One wait for as long as nothing changes. To make one for each turn of a connection's loop would
+    /// take a lock that all connections share, twice.
+    wait: Pin<Box<dyn Future<Output = (Instant, Until)> + Send>>,
+    /// Keeps the sender alive, so that the wait cannot fail.
     _signal: DrainSignal,
+}
+
+type Until = watch::Receiver<Option<Instant>>;
+
+async fn changed(mut until: Until) -> (Instant, Until) {
+    loop {
+        if until.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let seen = *until.borrow_and_update();
+        if let Some(at) = seen {
+            return (at, until);
+        }
+    }
 }
 
 impl DrainWatch {
     /// The end of the grace time, each time it is set. Safe to cancel.
     pub(crate) async fn changed(&mut self) -> Instant {
-        loop {
-            if self.receiver.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            let until = *self.receiver.borrow_and_update();
-            if let Some(until) = until {
-                return until;
-            }
-        }
+        poll_fn(|cx| self.poll_changed(cx)).await
+    }
+
+    /// As [`Self::changed`], for a loop that polls by hand.
+    pub(crate) fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
+        let (at, until) = ready!(self.wait.as_mut().poll(cx));
+        self.wait = Box::pin(changed(until));
+        Poll::Ready(at)
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! Start at [`protocol::Protocol`], the trait a gateway implements for its wire,
 //! then read [`connection::run`], the loop that drives one, and
-//! [`websocket::upgrade`], which starts that loop from an HTTP request.
+//! [`websocket::upgrade`], which starts that loop from an HTTP request;
+//! `message_socket.rs` is the WebSocket itself.
 //! [`listener::Listener`] accepts the sockets; [`drain::Drain`] empties the
 //! process before it stops.
 
@@ -14,6 +15,7 @@ pub mod connection;
 pub mod drain;
 pub mod http;
 pub mod listener;
+mod message_socket;
 pub mod protocol;
 pub mod send_queue;
 pub mod websocket;

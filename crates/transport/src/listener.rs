@@ -285,7 +285,7 @@ fn last_answer(settings: &ServeSettings, status: StatusCode, message: &str) -> R
 /// An accepted socket, plain or TLS, that fails a write which the peer does not
 /// read for too long. Without that bound a peer could keep a large answer in
 /// memory for ever.
-struct Socket {
+pub(crate) struct Socket {
     stream: Stream,
     write_timeout: Duration,
     /// Runs from the first write that found no room to the next that did.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::{Notify, mpsc};
 
@@ -63,10 +64,15 @@ impl Overflow {
         self.wake.notify_one();
     }
 
+    /// Whether a push has found the queue full.
+    pub(crate) fn has_happened(&self) -> bool {
+        self.happened.load(Ordering::Acquire)
+    }
+
     /// Resolves when a push found the queue full. Only one task may wait at a
     /// time. Safe to cancel.
     pub(crate) async fn happened(&self) {
-        while !self.happened.load(Ordering::Acquire) {
+        while !self.has_happened() {
             self.wake.notified().await;
         }
     }
@@ -130,6 +136,12 @@ impl<T> Queue<T> {
     pub async fn recv(&mut self) -> Option<T> {
         let weighed = self.receiver.recv().await?;
         Some(self.taken(weighed))
+    }
+
+    /// As [`Self::recv`], for a loop that polls by hand.
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        let weighed = ready!(self.receiver.poll_recv(cx));
+        Poll::Ready(weighed.map(|weighed| self.taken(weighed)))
     }
 
     /// The next push if one waits.

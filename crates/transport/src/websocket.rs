@@ -11,31 +11,20 @@ use axum::http::header::{
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::Parts as Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::connection::{Limits, run};
 use crate::drain::DrainSignal;
 use crate::http::error_json;
+use crate::listener::Socket;
 use crate::protocol::Protocol;
 use crate::send_queue::{Pusher, send_queue};
-
-/// The read buffer of a connection. The library's default of 128 KiB costs an
-/// idle connection twenty times its share and a busy one its cache.
-const READ_BUFFER: usize = 4 * 1024;
-
-/// Frames gathered before the socket is written to without a flush. Allocated
-/// on use.
-const WRITE_BUFFER: usize = 16 * 1024;
-
-/// The largest outbound frame and what may wait before it; a larger frame is a
-/// bug of the protocol and ends the connection.
-const WRITE_BUFFER_MAX: usize = 16 * 1024 * 1024;
 
 /// Subprotocols looked at, and bytes of one token: a real client offers one
 /// short token, and a long list must not cost more than it is worth.
@@ -109,7 +98,13 @@ where
                 return;
             }
         };
-        serve_stream(TokioIo::new(upgraded), limits, drain, make).await;
+        // Only the bare socket is kept: what hyper puts around it costs memory and a detour for each byte.
+        let Ok(Upgraded { io, read_buf, .. }) = upgraded.downcast::<TokioIo<Socket>>() else {
+            tracing::error!("an upgraded connection is none of this listener's");
+            return;
+        };
+        let (pusher, queue) = send_queue(limits.queue, limits.queue_bytes);
+        run(io.into_inner(), read_buf, make(pusher), queue, limits, drain).await;
     };
     #[expect(
         clippy::disallowed_methods,
@@ -148,10 +143,8 @@ where
     P: Protocol,
     F: FnOnce(Pusher<P::Push>) -> P,
 {
-    let config = socket_config(&limits);
-    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let (pusher, queue) = send_queue(limits.queue, limits.queue_bytes);
-    run(socket, make(pusher), queue, limits, drain).await;
+    run(stream, Bytes::new(), make(pusher), queue, limits, drain).await;
 }
 
 /// The tokens of `Sec-WebSocket-Protocol` in the order of preference, over all
@@ -170,16 +163,6 @@ pub fn offered_subprotocols(headers: &HeaderMap) -> Vec<String> {
         .filter_map(|token| str::from_utf8(token).ok())
         .map(str::to_owned)
         .collect()
-}
-
-fn socket_config(limits: &Limits) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        // What may come in may go out.
-        .max_write_buffer_size(WRITE_BUFFER_MAX.max(limits.frame_max + 2 * WRITE_BUFFER))
-        .max_message_size(Some(limits.frame_max))
-        .max_frame_size(Some(limits.frame_max))
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for WebSocketUpgrade {

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use support::Witness;
 
@@ -82,17 +82,13 @@ impl Rig {
         let (near, far) = duplex(pipe);
         let writes = Arc::new(AtomicUsize::new(0));
         let counted = Counted { pipe: far, writes: Arc::clone(&writes) };
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(limits.frame_max))
-            .max_frame_size(Some(limits.frame_max));
-        let server = WebSocketStream::from_raw_socket(counted, Role::Server, Some(config)).await;
         let client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let (witness, ends) = Witness::new();
         let (pusher, queue) = send_queue(limits.queue, limits.queue_bytes);
         let script = witness.script(pusher.clone());
         before(&pusher);
         let drain = Drain::new();
-        let task = tokio::spawn(run(server, script, queue, limits, drain.signal()));
+        let task = tokio::spawn(run(counted, Bytes::new(), script, queue, limits, drain.signal()));
         // The connection's clock starts when its task first runs.
         tokio::task::yield_now().await;
         Self { client, pusher, ends, drain, writes, task, start: Instant::now() }
@@ -332,12 +328,11 @@ impl Protocol for Deaf {
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_pushers_is_served() {
     let (near, far) = duplex(PIPE);
-    let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
     let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
     let (pusher, queue) = send_queue(1, 1024);
     drop(pusher);
     let drain = Drain::new();
-    let task = tokio::spawn(run(server, Deaf, queue, Limits::default(), drain.signal()));
+    let task = tokio::spawn(run(far, Bytes::new(), Deaf, queue, Limits::default(), drain.signal()));
     client.send(Message::text("hello")).await.unwrap();
     assert_eq!(client.next().await.unwrap().unwrap(), Message::text("hello"));
     client.close(None).await.unwrap();
@@ -453,13 +448,12 @@ async fn a_stranger_has_some_messages_to_log_in() {
 /// Sends a frame a byte a second and gives the code and the second of the close.
 async fn trickled(head: &[u8], login_first: bool) -> (u16, u64) {
     let (mut near, far) = duplex(PIPE);
-    let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
     let (witness, _ends) = Witness::new();
     let limits = Limits::default();
     let (pusher, queue) = send_queue(limits.queue, limits.queue_bytes);
     let script = witness.script(pusher);
     let drain = Drain::new();
-    let _task = tokio::spawn(run(server, script, queue, limits, drain.signal()));
+    let _task = tokio::spawn(run(far, Bytes::new(), script, queue, limits, drain.signal()));
     tokio::task::yield_now().await;
     let start = Instant::now();
     if login_first {
@@ -529,7 +523,6 @@ impl Protocol for Gatherer {
 async fn a_flush_gathers_so_many_bytes_and_no_more() {
     const EACH: usize = 60_000;
     let (near, far) = duplex(PIPE);
-    let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
     let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
     let (pusher, queue) = send_queue(64, usize::MAX);
     for _ in 0..60 {
@@ -538,7 +531,7 @@ async fn a_flush_gathers_so_many_bytes_and_no_more() {
     let most = Arc::new(AtomicUsize::new(0));
     let drain = Drain::new();
     let gatherer = Gatherer { most: Arc::clone(&most) };
-    let _task = tokio::spawn(run(server, gatherer, queue, Limits::default(), drain.signal()));
+    let _task = tokio::spawn(run(far, Bytes::new(), gatherer, queue, Limits::default(), drain.signal()));
     for _ in 0..60 {
         assert_eq!(client.next().await.unwrap().unwrap().len(), EACH);
     }
@@ -567,12 +560,11 @@ async fn a_queue_that_keeps_too_many_bytes_is_slow() {
 #[tokio::test]
 async fn the_loop_itself_is_small() {
     let (_, far) = duplex(1);
-    let socket = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
     let (witness, _ends) = Witness::new();
     let (pusher, queue) = send_queue(1, 1024);
     let script = witness.script(pusher);
     let drain = Drain::new().signal();
-    let future = run(socket, script, queue, Limits::default(), drain);
+    let future = run(far, Bytes::new(), script, queue, Limits::default(), drain);
     let size = size_of_val(&future);
     assert!(size < 3000, "{size} bytes");
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use posthouse_transport::{Drain, Limits, run, send_queue};
@@ -67,13 +68,12 @@ async fn a_panic_leaves_the_metrics_right() {
     metrics::set_global_recorder(ledger.clone()).unwrap();
     for last in ["quit", "panic"] {
         let (near, far) = duplex(4096);
-        let server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
         let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let (witness, _ends) = Witness::new();
         let (pusher, queue) = send_queue(8, 1024);
         let script = witness.script(pusher);
         let drain = Drain::new();
-        let task = tokio::spawn(run(server, script, queue, Limits::default(), drain.signal()));
+        let task = tokio::spawn(run(far, Bytes::new(), script, queue, Limits::default(), drain.signal()));
         client.send(Message::text("four")).await.unwrap();
         assert_eq!(client.next().await.unwrap().unwrap(), Message::text("four"));
         assert!((ledger.gauge("posthouse_connections") - 1.0).abs() < 0.1);
