@@ -194,6 +194,97 @@ async fn a_response_precedes_its_pushes_in_one_write() {
     assert_eq!(rig.writes.load(Ordering::Relaxed), 1);
 }
 
+/// Lets the connection's task do all it can without time passing.
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Pushes `count` times, `gap` apart, and returns the writes that this took.
+async fn push_every(rig: &Rig, gap: Duration, count: usize) -> usize {
+    let before = rig.writes.load(Ordering::Relaxed);
+    for number in 0..count {
+        rig.pusher.try_push(Frame::text(format!("{number}")), 1).unwrap();
+        settle().await;
+        tokio::time::advance(gap).await;
+        settle().await;
+    }
+    rig.writes.load(Ordering::Relaxed) - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_at_leisure_is_written_to_at_once() {
+    let rig = Rig::start(Limits::default()).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    // A few pushes in a row, as when somebody writes several lines.
+    assert_eq!(push_every(&rig, Duration::ZERO, 4).await, 4);
+    for gap in [20, 50, 500] {
+        assert_eq!(push_every(&rig, Duration::from_millis(gap), 20).await, 20, "{gap} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pushes_of_a_busy_connection_share_writes_and_wait_at_most_20_ms() {
+    let mut rig = Rig::start(Limits::default()).await;
+    let each = Duration::from_millis(5);
+    push_every(&rig, each, 20).await;
+    let writes = push_every(&rig, each, 200).await;
+    assert!((50..=67).contains(&writes), "{writes} writes in a second");
+    for number in (0..20).chain(0..200) {
+        assert_eq!(rig.hear().await, Message::text(format!("{number}")));
+    }
+
+    rig.pusher.try_push(Frame::text("held"), 1).unwrap();
+    let start = Instant::now();
+    settle().await;
+    assert_eq!(rig.hear().await, Message::text("held"));
+    let waited = start.elapsed();
+    assert!((Duration::from_millis(1)..=Duration::from_millis(20)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_takes_held_pushes_along_and_nothing_is_late_after_a_rest() {
+    let mut rig = Rig::start(Limits::default()).await;
+    push_every(&rig, Duration::from_millis(1), 40).await;
+    for number in 0..40 {
+        assert_eq!(rig.hear().await, Message::text(format!("{number}")));
+    }
+    let start = Instant::now();
+    rig.pusher.try_push(Frame::text("held"), 1).unwrap();
+    settle().await;
+    rig.say("hello").await;
+    assert_eq!(rig.hear().await, Message::text("held"));
+    assert_eq!(rig.hear().await, Message::text("hello"));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+
+    for _ in 0..4 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        push_every(&rig, Duration::ZERO, 1).await;
+        assert!(matches!(rig.hear().await, Message::Text(_)));
+    }
+    let start = Instant::now();
+    rig.pusher.try_push(Frame::text("prompt"), 1).unwrap();
+    assert_eq!(rig.hear().await, Message::text("prompt"));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_bounded() {
+    let rig = Rig::start(Limits::default()).await;
+    push_every(&rig, Duration::from_millis(1), 40).await;
+    tokio::time::advance(Duration::from_millis(30)).await;
+    settle().await;
+    // A write just now, so that all of these would be held.
+    push_every(&rig, Duration::ZERO, 1).await;
+    assert_eq!(push_every(&rig, Duration::ZERO, 63).await, 0);
+    assert_eq!(push_every(&rig, Duration::ZERO, 1).await, 1, "64 frames");
+    let before = rig.writes.load(Ordering::Relaxed);
+    rig.pusher.try_push(Frame::Binary(Bytes::from(vec![0; 16 * 1024])), 1).unwrap();
+    settle().await;
+    assert_eq!(rig.writes.load(Ordering::Relaxed) - before, 1, "16 KiB");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stalled_write_times_out() {
     let mut rig = Rig::with_pipe(Limits::default(), 64, |_| {}).await;
