@@ -1,8 +1,9 @@
 //! Was everything delivered, once, and in order? Every message says who sent it, which of the
 //! sender's messages in the conversation it is, and when it was scheduled; [`Lane`] looks at what
-//! arrives.
+//! arrives from one sender, [`Order`] at whether all members see one order.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::time::Duration;
 
 /// What a text message of an SDK looks like around its text. Written and read by hand, because JSON
@@ -30,13 +31,20 @@ impl Stamp {
     /// A text message of exactly `bytes` bytes, at least [`PAYLOAD_BYTES_MIN`].
     #[must_use]
     pub fn content(&self, bytes: usize) -> String {
+        let mut content = Vec::with_capacity(bytes);
+        self.write(&mut content, bytes);
+        String::from_utf8(content).expect("a stamp is ASCII")
+    }
+
+    /// The same into a buffer, which is emptied before.
+    pub fn write(&self, content: &mut Vec<u8>, bytes: usize) {
         let Self { run, sender, counter, scheduled } = self;
-        let mut content = format!("{BEFORE}{run:08x}:{sender}:{counter}:{}:", scheduled.as_micros());
-        while content.len() + AFTER.len() < bytes {
-            content.push('.');
-        }
-        content.push_str(AFTER);
-        content
+        content.clear();
+        content.extend_from_slice(BEFORE.as_bytes());
+        write!(content, "{run:08x}:{sender}:{counter}:{}:", scheduled.as_micros())
+            .expect("writing to a vector never fails");
+        content.resize(content.len().max(bytes.saturating_sub(AFTER.len())), b'.');
+        content.extend_from_slice(AFTER.as_bytes());
     }
 
     /// The stamp of a message; `None` if it has none.
@@ -62,6 +70,8 @@ pub struct Lane {
     ahead: BTreeSet<u64>,
     /// The highest `(time, number)` so far.
     latest: Option<(i64, u64)>,
+    /// What came before the first arrival is none of this receiver's business.
+    late: bool,
     /// How many arrived more than once.
     pub duplicates: u64,
     /// How many arrived after a later one, or with a server time before that of an earlier one.
@@ -69,9 +79,18 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// The lane of somebody who joins while others talk: it begins with whatever arrives first.
+    #[must_use]
+    pub fn joining_late() -> Self {
+        Self { late: true, ..Self::default() }
+    }
+
     /// Looks at message `counter` with the server's time `at` (Unix ms). `true` if it arrives for
     /// the first time.
     pub fn arrive(&mut self, counter: u64, at: i64) -> bool {
+        if std::mem::take(&mut self.late) {
+            self.next = counter;
+        }
         if counter < self.next || self.ahead.contains(&counter) {
             self.duplicates += 1;
             return false;
@@ -95,11 +114,61 @@ impl Lane {
         counter < self.next || self.ahead.contains(&counter)
     }
 
+    /// How many are missing before the last that arrived.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        self.ahead.last().map_or(0, |last| self.missing(last + 1))
+    }
+
+    /// Duplicates and disorders since the last call.
+    pub fn take_faults(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.duplicates), std::mem::take(&mut self.disorders))
+    }
+
     /// How many of the messages before `end` have not arrived.
     #[must_use]
     pub fn missing(&self, end: u64) -> u64 {
         let arrived = self.next.min(end) + self.ahead.range(..end).count() as u64;
         end - arrived
+    }
+}
+
+/// One conversation's order, as the members show it: whoever is first to see a message at a place
+/// fixes what all others must see there. Nobody is shown what they said themselves.
+#[derive(Debug, Default)]
+pub struct Order {
+    said: Vec<(u32, u64)>,
+}
+
+impl Order {
+    /// A member at `place` sees message `counter` of `speaker`; `own` is its own number as a speaker.
+    /// A member without a place has just come and may begin anywhere. `false` if the order is another
+    /// than somebody else's.
+    pub fn sees(
+        &mut self,
+        place: &mut Option<usize>,
+        own: Option<u32>,
+        (speaker, counter): (u32, u64),
+    ) -> bool {
+        let from = place.unwrap_or_else(|| {
+            // Those who come see something new, which stands near the end.
+            let known = self.said.iter().rposition(|said| *said == (speaker, counter));
+            known.unwrap_or(self.said.len())
+        });
+        let others = self.said[from..].iter().position(|(by, _)| Some(*by) != own);
+        let here = others.map_or(self.said.len(), |skipped| from + skipped);
+        match self.said.get(here) {
+            None => self.said.push((speaker, counter)),
+            Some(said) if *said == (speaker, counter) => {}
+            Some(_) => {
+                // From here on this member's order is compared where it joins that of the others again.
+                let again = self.said[here..].iter().position(|said| *said == (speaker, counter));
+                *place = Some(again.map_or(here, |skipped| here + skipped + 1));
+                return false;
+            }
+        }
+        *place = Some(here + 1);
+        true
     }
 }
 
@@ -167,5 +236,60 @@ mod tests {
             assert!(serde_json::from_str::<serde_json::Value>(&content).is_ok());
         }
         assert_eq!(Stamp::read(b"{}"), None);
+    }
+
+    #[test]
+    fn who_joins_late_misses_nothing_that_came_before() {
+        let mut lane = Lane::joining_late();
+        for (counter, at) in [(7, 5), (8, 6), (11, 7)] {
+            assert!(lane.arrive(counter, at));
+        }
+        assert_eq!((lane.gaps(), lane.take_faults()), (2, (0, 0)));
+        assert!(!lane.arrive(11, 8) && !lane.arrive(7, 8));
+        assert_eq!((lane.take_faults(), lane.take_faults()), ((2, 0), (0, 0)));
+        assert_eq!(Lane::default().gaps(), 0);
+    }
+
+    /// Whether each of the sightings `(member, speaker, counter)` fits; members 0 and 1 speak too.
+    fn sightings(seen: &[(usize, u32, u64)]) -> Vec<bool> {
+        let mut order = Order::default();
+        let mut places = [Some(0); 4];
+        let mut sees = |(member, speaker, counter): (usize, u32, u64)| {
+            let own = u32::try_from(member).ok().filter(|member| *member < 2);
+            order.sees(&mut places[member], own, (speaker, counter))
+        };
+        seen.iter().map(|sight| sees(*sight)).collect()
+    }
+
+    #[test]
+    fn one_order_for_all_is_fine_and_nobody_is_shown_their_own() {
+        let seen = [(2, 0, 0), (2, 1, 0), (2, 0, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (3, 0, 0), (3, 1, 0)];
+        assert_eq!(sightings(&seen), [true; 8]);
+        // Who speaks and sees nobody else is before the others' place.
+        let seen = [(2, 0, 0), (2, 0, 1), (0, 1, 0), (2, 1, 0), (1, 0, 0), (1, 0, 1)];
+        assert_eq!(sightings(&seen), [true; 6]);
+    }
+
+    #[test]
+    fn two_orders_are_found_and_found_once() {
+        let seen = [(2, 0, 0), (2, 1, 0), (2, 1, 1), (3, 1, 0), (3, 0, 0), (3, 1, 1)];
+        assert_eq!(sightings(&seen).iter().filter(|fits| !**fits).count(), 2);
+        let seen = [(2, 0, 0), (2, 0, 1), (2, 0, 2), (3, 0, 0), (3, 0, 2)];
+        assert_eq!(sightings(&seen), [true, true, true, true, false]);
+    }
+
+    #[test]
+    fn who_comes_late_is_compared_from_then_on() {
+        let mut order = Order::default();
+        let mut first = Some(0);
+        for counter in 0..5 {
+            assert!(order.sees(&mut first, None, (0, counter)));
+        }
+        let mut late = None;
+        assert!(order.sees(&mut late, None, (0, 3)));
+        assert!(!order.sees(&mut late, None, (0, 2)));
+        let mut ahead = None;
+        assert!(order.sees(&mut ahead, None, (0, 9)));
+        assert!(order.sees(&mut first, None, (0, 9)));
     }
 }

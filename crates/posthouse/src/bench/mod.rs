@@ -1,9 +1,13 @@
 //! `posthouse bench`: load over the real LeanCloud socket, with honest clocks and a check of every
 //! message.
 //!
-//! [`pairs`] makes clients talk to each other at a fixed rate, [`idle`] holds connections that say
-//! nothing, [`kept`] fills a server through the Easemob door and reads lists and history. They measure a running server or one that they start themselves. [`schedule`] fixes the
-//! load in advance, [`check`] finds loss, duplicates and wrong order, [`report`] prints.
+//! [`pairs`], [`groups`] and [`room`] make clients talk at a fixed rate, [`idle`] holds connections that say
+//! nothing, [`kept`] fills a server through the Easemob door and reads lists and history. They measure a
+//! running server or one that they start themselves.
+//!
+//! Workloads that send messages share `talk`, which plays all clients on one thread, on the cheap sockets
+//! of `lean`. [`schedule`] fixes the load in advance, [`check`] finds loss, duplicates and wrong order,
+//! [`ladder`] looks for the capacity, [`report`] prints.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,13 +18,19 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::peer;
 
 pub mod check;
+pub mod groups;
 pub mod idle;
 pub mod kept;
+pub mod ladder;
+mod lean;
+mod load;
 pub mod pairs;
 pub mod process;
 pub mod report;
+pub mod room;
 pub mod schedule;
 mod server;
+mod talk;
 
 /// Files that the generator needs besides its sockets.
 const OTHER_FILES: u64 = 64;
@@ -36,6 +46,10 @@ pub struct Args {
 enum Workload {
     /// Pairs of clients exchange messages at a fixed rate; every message is checked.
     Pairs(pairs::Args),
+    /// Groups talk; every delivery is checked, and the last member's is what counts.
+    Groups(groups::Args),
+    /// One chat room with many listeners, of whom some come and go and some read slowly.
+    Room(room::Args),
     /// Logged-in clients that say nothing, to see what a connection costs.
     Idle(idle::Args),
     /// Lists, history, catching up and one-way deletion through the Easemob door, on a server that is
@@ -44,7 +58,7 @@ enum Workload {
 }
 
 /// What to measure, and how fast to connect.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Target {
     /// A running server, as http://host:port (its router is asked) or ws://host:port. Without it,
     /// a server is started for this run, in a process of its own.
@@ -63,12 +77,35 @@ pub struct Target {
     /// temporary directory.
     #[arg(id = "own_data", long = "own-data", value_name = "DIR", conflicts_with = "url")]
     pub data: Option<PathBuf>,
+    /// Server on CPU 0, load generator on CPU 1: the same as --server-cpu 0 --cpu 1.
+    #[arg(long, conflicts_with_all = ["server_cpu", "cpu", "url"])]
+    pub pin: bool,
+    /// Keep the own server on this CPU (by `taskset`).
+    #[arg(long, value_name = "N", conflicts_with = "url")]
+    pub server_cpu: Option<u32>,
+    /// Keep the load generator on this CPU (by `taskset`).
+    #[arg(long, value_name = "N")]
+    pub cpu: Option<u32>,
     /// New connections a second while clients come online.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections_per_second: u32,
     /// Write the result as one JSON line to FILE instead of below the table; `-` prints only it.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+impl Target {
+    /// The CPU that the own server stays on.
+    #[must_use]
+    pub fn own_server_cpu(&self) -> Option<u32> {
+        if self.pin { Some(0) } else { self.server_cpu }
+    }
+
+    /// The CPU that the load generator stays on.
+    #[must_use]
+    pub fn generator_cpu(&self) -> Option<u32> {
+        if self.pin { Some(1) } else { self.cpu }
+    }
 }
 
 /// Why a run failed, or gave no result.
@@ -89,6 +126,12 @@ pub enum Error {
     /// The own server ended, with what it said.
     #[error("a server could not be started for this run: {0}")]
     OwnServerSaid(String),
+    /// A process did not get the CPU it was to have.
+    #[error("processes could not be kept on their CPUs, which needs `taskset` of util-linux")]
+    NotPinned(#[source] std::io::Error),
+    /// No thread for the load.
+    #[error("the load generator could not start")]
+    NotStarted(#[source] std::io::Error),
     /// More connections than files may be open.
     #[error("{wanted} connections need more open files than the {allowed} allowed; try `ulimit -n {}`", wanted + OTHER_FILES)]
     TooManyConnections {
@@ -122,6 +165,8 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let mut out = std::io::stdout();
     match args.workload {
         Workload::Pairs(args) => pairs::run(&args, &mut out).await,
+        Workload::Groups(args) => groups::run(&args, &mut out).await,
+        Workload::Room(args) => room::run(&args, &mut out).await,
         Workload::Idle(args) => idle::run(&args, &mut out).await,
         Workload::Kept(args) => kept::run(&args, &mut out).await,
     }

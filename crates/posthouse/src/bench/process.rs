@@ -2,7 +2,9 @@
 //! of it is unknown, and the report says so.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// `sysconf(_SC_CLK_TCK)`: 100 on every Linux that we know of.
 const TICKS_PER_SECOND: u64 = 100;
@@ -29,6 +31,36 @@ pub fn usage(pid: u32) -> Option<Usage> {
             .ok()
             .and_then(|io| field(&io, "write_bytes")?.parse().ok()),
     })
+}
+
+/// The machine's cores, whichever of them this process may use; 0 if nobody says.
+#[must_use]
+pub fn cores() -> usize {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cpus.lines().filter(|line| line.starts_with("processor")).count()
+}
+
+/// `program`, to be run on one CPU, or on any.
+#[must_use]
+pub fn on_cpu(program: &Path, cpu: Option<u32>) -> Command {
+    let Some(cpu) = cpu else { return Command::new(program) };
+    // It becomes the program, under the same process number.
+    let mut command = Command::new("taskset");
+    command.args(["-c", &cpu.to_string()]).arg(program);
+    command
+}
+
+/// Keeps all threads of a process, and those to come, on one CPU.
+pub fn pin(pid: u32, cpu: u32) -> io::Result<()> {
+    let output = Command::new("taskset")
+        .args(["-a", "-c", "-p", &cpu.to_string(), &pid.to_string()])
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    }
 }
 
 /// How many files and sockets this process may have open.

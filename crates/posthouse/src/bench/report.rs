@@ -14,6 +14,9 @@ use super::Error;
 /// The durability class of every ack, which a figure without is void.
 pub const DURABILITY: &str = "D2 (acked after the commit is on disk: SQLite WAL, synchronous=FULL)";
 
+/// Above it the generator's one core is full.
+const GENERATOR_FULL: f64 = 0.95;
+
 /// A result that can be printed.
 pub trait Report: Serialize {
     /// The table.
@@ -39,7 +42,7 @@ pub fn publish(report: &impl Report, json: Option<&Path>, out: &mut dyn Write) -
 }
 
 /// Percentiles in milliseconds.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Latency {
     pub p50_ms: f64,
@@ -86,10 +89,122 @@ pub struct ServerCost {
     pub written_bytes_per_message: Option<f64>,
 }
 
-/// The result of `bench pairs`. Counts are of the whole run, latencies and costs of the measured
-/// time.
+/// What the measured time cost the load generator. Near one core, it is what limits the figures.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct GeneratorCost {
+    /// CPU time by accepted message.
+    pub cpu_us_per_message: f64,
+    /// CPU time by delivery.
+    pub cpu_us_per_delivery: f64,
+    /// Cores in use, on average; the load has one thread.
+    pub cores: f64,
+}
+
+/// One stretch of load at one rate. Counts are of all of it, latencies and costs of the measured time.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Step {
+    /// Messages a second that were scheduled, in all.
+    pub rate: u32,
+    /// Measured time.
+    pub seconds: u64,
+    /// Before it; checked, not measured.
+    pub warm_up_seconds: u64,
+    /// Receivers that read 1 KB a second; not owed everything.
+    pub slow_readers: u32,
+    /// Messages in the schedule.
+    pub scheduled: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages accepted by the server.
+    pub acked: u64,
+    /// Arrivals of messages at receivers, each counted once.
+    pub delivered: u64,
+    /// In the measured time.
+    pub acked_per_second: Option<f64>,
+    /// In the measured time.
+    pub deliveries_per_second: Option<f64>,
+    /// What the server would deliver with the whole of one core.
+    pub deliveries_per_server_cpu_second: Option<f64>,
+    /// From the scheduled time to the ack at the sender.
+    pub ack: Latency,
+    /// From the scheduled time to the arrival at each receiver that is owed the message.
+    pub delivery: Latency,
+    /// From the scheduled time to the arrival at the last of them.
+    pub last_delivery: Latency,
+    /// From the scheduled time to the moment the generator sent; part of all of the above.
+    pub generator_lag: Latency,
+    /// Unanswered messages when the measured time ended, as seconds of traffic.
+    pub backlog_seconds: f64,
+    /// Ended early, because it could only fail.
+    pub gave_up: bool,
+    /// Deliveries that are missing though the message was accepted.
+    pub lost: u64,
+    /// Arrived again.
+    pub duplicates: u64,
+    /// Arrived after a later one of the same sender, with a server time that went back, or in another
+    /// order than at another member.
+    pub disorders: u64,
+    /// Not accepted.
+    pub refused: u64,
+    /// Neither accepted nor refused.
+    pub unanswered: u64,
+    /// Deliveries that are missing of unanswered messages.
+    pub undelivered: u64,
+    /// Connections that the server ended; those receivers are owed nothing from then on.
+    pub closed: u64,
+    /// The same of slow readers, by rule.
+    pub slow_closed: u64,
+    /// Messages that slow readers missed among those that they got.
+    pub slow_gaps: u64,
+    /// Visitors that came back.
+    pub joins: u64,
+    /// Visitors that left.
+    pub leaves: u64,
+    /// Some of what went wrong, in words.
+    pub problems: Vec<String>,
+    /// Unknown without the server's process.
+    pub server_cost: Option<ServerCost>,
+    /// Unknown without `/proc`.
+    pub generator_cost: Option<GeneratorCost>,
+}
+
+impl Step {
+    /// Whether what was accepted arrived once and in order, whatever else happened.
+    #[must_use]
+    pub fn is_true(&self) -> bool {
+        self.lost + self.duplicates + self.disorders == 0
+    }
+
+    /// Whether nothing was lost, doubled, out of order, refused, unanswered or closed.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.is_true()
+            && self.refused + self.unanswered + self.undelivered + self.closed == 0
+            && self.sent == self.scheduled
+            && self.problems.is_empty()
+    }
+}
+
+/// Who takes part in a run.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Cast {
+    /// Connected clients.
+    pub clients: u32,
+    /// Conversations they are in; each is in one.
+    pub conversations: u32,
+    /// Members of each conversation, online or not.
+    pub members: u32,
+    /// Clients that send.
+    pub speakers: u32,
+    /// Clients that leave and come back once a minute.
+    pub visitors: u32,
+    /// Clients that can be made to read slowly.
+    pub slow: u32,
+}
+
+/// The result of a workload that sends messages: `pairs`, `groups` and `room`.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct PairsReport {
+pub struct TalkReport {
     /// The workload's name.
     pub bench: &'static str,
     /// Of this program.
@@ -98,64 +213,39 @@ pub struct PairsReport {
     pub debug_build: bool,
     /// Of this machine.
     pub cores: usize,
+    /// The one that the own server was kept on.
+    pub server_cpu: Option<u32>,
+    /// The one that the generator was kept on.
+    pub generator_cpu: Option<u32>,
     /// What was measured, in words.
     pub server: String,
     /// Started for this run.
     pub own_server: bool,
     /// What an ack promises.
     pub durability: &'static str,
-    /// Connected clients.
-    pub clients: u32,
-    /// Messages a second that were scheduled.
-    pub rate: u32,
-    /// Measured time.
-    pub seconds: u64,
-    /// Before it.
-    pub warm_up_seconds: u64,
+    /// The door.
+    pub wire: &'static str,
+    /// Who takes part.
+    pub cast: Cast,
     /// Of a message's content.
     pub payload_bytes: usize,
-    /// Repeats this schedule.
+    /// Repeats the schedules.
     pub seed: u64,
-    /// Messages in the schedule.
-    pub scheduled: u64,
-    /// Messages sent.
-    pub sent: u64,
-    /// Messages accepted by the server.
-    pub acked: u64,
-    /// Messages that arrived, each counted once.
-    pub delivered: u64,
-    /// In the measured time.
-    pub acked_per_second: Option<f64>,
-    /// From the scheduled time to the ack at the sender.
-    pub ack: Latency,
-    /// From the scheduled time to the arrival at the receiver.
-    pub delivery: Latency,
-    /// From the scheduled time to the moment the generator sent; part of the two above.
-    pub generator_lag: Latency,
-    /// Accepted and not delivered.
-    pub lost: u64,
-    /// Arrived again.
-    pub duplicates: u64,
-    /// Arrived after a later one, or with a server time that went back.
-    pub disorders: u64,
-    /// Not accepted.
-    pub refused: u64,
-    /// Neither accepted nor refused.
-    pub unanswered: u64,
-    /// Of the unanswered, those that did not arrive either.
-    pub undelivered: u64,
-    /// Some of what went wrong, in words.
-    pub problems: Vec<String>,
-    /// Unknown without the server's process.
-    pub server_cost: Option<ServerCost>,
-    /// What the generator itself used, warm-up and drain included.
-    pub generator_cpu_ms: Option<u64>,
+    /// Whether a capacity was looked for.
+    pub ladder: bool,
+    /// The highest rate that passed, of a ladder.
+    pub capacity_per_second: Option<u32>,
+    /// What was measured, in order.
+    pub steps: Vec<Step>,
 }
 
-impl Report for PairsReport {
+impl Report for TalkReport {
     fn passed(&self) -> bool {
-        let violations = self.lost + self.duplicates + self.disorders + self.refused + self.unanswered;
-        violations == 0 && self.sent == self.scheduled && self.problems.is_empty()
+        if self.ladder {
+            self.capacity_per_second.is_some() && self.steps.iter().all(Step::is_true)
+        } else {
+            !self.steps.is_empty() && self.steps.iter().all(Step::is_clean)
+        }
     }
 
     fn table(&self) -> String {
@@ -165,62 +255,156 @@ impl Report for PairsReport {
     }
 }
 
-impl PairsReport {
+impl TalkReport {
     fn write_table(&self, t: &mut String) -> std::fmt::Result {
+        let Cast { clients, conversations, members, speakers, visitors, slow } = &self.cast;
         writeln!(
             t,
-            "{} clients in pairs, {} messages/s for {} s after {} s of warm-up, {} bytes each",
-            grouped(self.clients.into()),
-            grouped(self.rate.into()),
-            self.seconds,
-            self.warm_up_seconds,
+            "bench {}: {} clients online, {} conversations of {} members, {} speak, {} bytes each",
+            self.bench,
+            grouped((*clients).into()),
+            grouped((*conversations).into()),
+            grouped((*members).into()),
+            grouped((*speakers).into()),
             self.payload_bytes
         )?;
-        writeln!(t, "server      {}", self.server)?;
+        if visitors + slow > 0 {
+            writeln!(t, "            {visitors} leave and come back once a minute, {slow} may read slowly")?;
+        }
+        writeln!(t, "server      {}, {} wire", self.server, self.wire)?;
         writeln!(t, "durability  {}", self.durability)?;
         writeln!(t, "schedule    open loop, Poisson, seed {}; latency from the scheduled time", self.seed)?;
-        writeln!(t, "build       {} {}, {} cores", self.version, build(self.debug_build), self.cores)?;
-        writeln!(t)?;
+        let cpu = |cpu: Option<u32>| cpu.map_or_else(|| "any core".to_owned(), |cpu| format!("core {cpu}"));
+        writeln!(
+            t,
+            "build       {} {}, {} cores: server on {}, generator on {}",
+            self.version,
+            build(self.debug_build),
+            self.cores,
+            cpu(self.server_cpu),
+            cpu(self.generator_cpu)
+        )?;
+        for step in &self.steps {
+            writeln!(t)?;
+            step.write_table(t)?;
+        }
+        if self.ladder {
+            writeln!(t)?;
+            write_ladder(t, &self.steps)?;
+            match self.capacity_per_second {
+                Some(rate) => writeln!(t, "capacity {} messages/s", grouped(rate.into()))?,
+                None => writeln!(t, "no step passed: begin lower with --rate")?,
+            }
+        }
+        let clean = "PASS: nothing lost, doubled or out of order";
+        writeln!(t, "{}", if self.passed() { clean } else { "FAIL" })
+    }
+}
+
+/// A line for each step.
+fn write_ladder(t: &mut String, steps: &[Step]) -> std::fmt::Result {
+    writeln!(
+        t,
+        "{:>10}{:>12}{:>13}{:>12}{:>12}{:>10}{:>9}{:>9}  verdict",
+        "rate/s", "acked/s", "deliveries/s", "ack p99", "del. p99", "backlog", "server", "gener."
+    )?;
+    for step in steps {
+        let rate = |rate: Option<f64>| rate.map_or_else(unknown, |rate| format!("{rate:.0}"));
+        let cores = |cores: Option<f64>| cores.map_or_else(unknown, |cores| format!("{cores:.2}"));
+        let faults = super::ladder::faults(step);
+        writeln!(
+            t,
+            "{:>10}{:>12}{:>13}{:>9.1} ms{:>9.1} ms{:>8.2} s{:>9}{:>9}  {}",
+            step.rate,
+            rate(step.acked_per_second),
+            rate(step.deliveries_per_second),
+            step.ack.p99_ms,
+            step.delivery.p99_ms,
+            step.backlog_seconds,
+            cores(step.server_cost.map(|cost| cost.cores)),
+            cores(step.generator_cost.map(|cost| cost.cores)),
+            if faults.is_empty() { "passed".to_owned() } else { faults.join(", ") }
+        )?;
+    }
+    Ok(())
+}
+
+impl Step {
+    fn write_table(&self, t: &mut String) -> std::fmt::Result {
+        write!(
+            t,
+            "{} messages/s for {} s after {} s of warm-up",
+            grouped(self.rate.into()),
+            self.seconds,
+            self.warm_up_seconds
+        )?;
+        match self.slow_readers {
+            0 => writeln!(t)?,
+            slow => writeln!(t, ", {slow} read 1 KB a second")?,
+        }
         writeln!(t, "{:<18}{:>10}{:>10}{:>10}{:>10}{:>10}", "ms", "p50", "p90", "p99", "p99.9", "max")?;
         writeln!(t, "{:<18}{}", "ack", self.ack.row())?;
         writeln!(t, "{:<18}{}", "delivery", self.delivery.row())?;
+        writeln!(t, "{:<18}{}", "last delivery", self.last_delivery.row())?;
         writeln!(t, "{:<18}{}", "generator's lag", self.generator_lag.row())?;
-        writeln!(t)?;
+        let rate = |rate: Option<f64>| rate.map_or_else(unknown, |rate| format!("{rate:.1}"));
         writeln!(
             t,
-            "scheduled {}   sent {}   acked {}   delivered {}   acked/s {}",
+            "scheduled {}   sent {}   acked {} ({}/s)   delivered {} ({}/s)   backlog {:.2} s{}",
             grouped(self.scheduled),
             grouped(self.sent),
             grouped(self.acked),
+            rate(self.acked_per_second),
             grouped(self.delivered),
-            self.acked_per_second.map_or_else(unknown, |rate| format!("{rate:.1}"))
+            rate(self.deliveries_per_second),
+            self.backlog_seconds,
+            if self.gave_up { "   GIVEN UP" } else { "" }
         )?;
         writeln!(
             t,
-            "lost {}   duplicated {}   out of order {}   refused {}   unanswered {}",
+            "lost {}   duplicated {}   out of order {}   refused {}   unanswered {}   closed {}",
             grouped(self.lost),
             grouped(self.duplicates),
             grouped(self.disorders),
             grouped(self.refused),
-            grouped(self.unanswered)
+            grouped(self.unanswered),
+            grouped(self.closed)
         )?;
+        if self.joins + self.leaves + u64::from(self.slow_readers) > 0 {
+            writeln!(
+                t,
+                "left {}   came back {}   slow readers closed {}, messages they missed {}",
+                self.leaves, self.joins, self.slow_closed, self.slow_gaps
+            )?;
+        }
         match &self.server_cost {
             Some(cost) => writeln!(
                 t,
-                "server CPU {:.3} ms/message ({:.2} cores)   memory {} -> {}   written {}/message",
+                "server CPU {:.3} ms/message ({:.2} cores, {} deliveries a CPU second)   memory {} -> {}   \
+                 written {}/message",
                 cost.cpu_ms_per_message,
                 cost.cores,
+                self.deliveries_per_server_cpu_second.map_or_else(unknown, |rate| format!("{rate:.0}")),
                 mebibytes(cost.resident_bytes_start),
                 mebibytes(cost.resident_bytes_end),
                 cost.written_bytes_per_message.map_or_else(unknown, |bytes| format!("{bytes:.0} bytes"))
             )?,
             None => writeln!(t, "server CPU and memory unknown: no --server-pid, or that process has ended")?,
         }
+        if let Some(cost) = &self.generator_cost {
+            writeln!(
+                t,
+                "generator CPU {:.1} us/message, {:.2} us/delivery ({:.2} cores{})",
+                cost.cpu_us_per_message,
+                cost.cpu_us_per_delivery,
+                cost.cores,
+                if cost.cores > GENERATOR_FULL { ": FULL, so it is what limits the rate" } else { "" }
+            )?;
+        }
         for problem in &self.problems {
             writeln!(t, "problem: {problem}")?;
         }
-        let clean = "PASS: nothing lost, doubled, out of order, refused or unanswered";
-        writeln!(t, "{}", if self.passed() { clean } else { "FAIL" })
+        Ok(())
     }
 }
 
@@ -452,5 +636,65 @@ mod tests {
         assert!((latency.p50_ms - 5.0).abs() < 0.02, "{latency:?}");
         assert!((latency.p99_ms - 9.9).abs() < 0.02, "{latency:?}");
         assert!((latency.max_ms - 10.0).abs() < 0.02, "{latency:?}");
+    }
+
+    type Spoil = fn(&mut Step);
+
+    fn clean() -> Step {
+        Step { rate: 100, scheduled: 10, sent: 10, acked: 10, delivered: 10, ..Step::default() }
+    }
+
+    fn report(ladder: bool, steps: Vec<Step>) -> TalkReport {
+        TalkReport {
+            bench: "pairs",
+            version: "0",
+            debug_build: false,
+            cores: 2,
+            server_cpu: Some(0),
+            generator_cpu: None,
+            server: "a server".to_owned(),
+            own_server: true,
+            durability: DURABILITY,
+            wire: "leancloud",
+            cast: Cast::default(),
+            payload_bytes: 128,
+            seed: 1,
+            ladder,
+            capacity_per_second: ladder.then_some(100),
+            steps,
+        }
+    }
+
+    #[test]
+    fn whatever_went_wrong_fails_a_run() {
+        assert!(report(false, vec![clean()]).passed());
+        assert!(!report(false, Vec::new()).passed());
+        let spoiled: [(&str, Spoil); 9] = [
+            ("lost", |step| step.lost = 1),
+            ("duplicated", |step| step.duplicates = 1),
+            ("disordered", |step| step.disorders = 1),
+            ("refused", |step| step.refused = 1),
+            ("unanswered", |step| step.unanswered = 1),
+            ("undelivered", |step| step.undelivered = 1),
+            ("closed", |step| step.closed = 1),
+            ("not sent", |step| step.sent = 9),
+            ("a problem", |step| step.problems.push("words".to_owned())),
+        ];
+        for (name, spoil) in spoiled {
+            let mut step = clean();
+            spoil(&mut step);
+            let report = report(false, vec![clean(), step]);
+            assert!(!report.passed(), "{name}");
+            assert!(report.table().ends_with("FAIL\n"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_ladder_may_end_in_too_much_load_but_not_in_a_loss() {
+        let overload = Step { refused: 3, unanswered: 2, gave_up: true, ..clean() };
+        assert!(report(true, vec![clean(), overload.clone()]).passed());
+        assert!(!report(true, vec![clean(), Step { lost: 1, ..overload.clone() }]).passed());
+        let nothing = TalkReport { capacity_per_second: None, ..report(true, vec![overload]) };
+        assert!(!nothing.passed());
     }
 }

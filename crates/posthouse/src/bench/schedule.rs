@@ -19,20 +19,42 @@ pub struct Arrival {
 /// random. The stream of every single client is then Poisson too.
 #[must_use]
 pub fn poisson(seed: u64, rate: f64, senders: usize, length: Duration) -> Vec<Arrival> {
-    let mut dice = Dice(seed);
-    let mut arrivals = Vec::new();
-    let mut at = Duration::ZERO;
-    loop {
-        // The gap between two arrivals of a Poisson process is exponential.
-        at += Duration::from_secs_f64(-dice.fraction().ln() / rate);
-        if at >= length {
-            return arrivals;
+    Arrivals::new(seed, rate, senders, length).collect()
+}
+
+/// The same schedule one arrival after the other: a long run has millions.
+#[derive(Debug)]
+pub struct Arrivals {
+    dice: Dice,
+    rate: f64,
+    senders: usize,
+    at: Duration,
+    length: Duration,
+}
+
+impl Arrivals {
+    /// See [`poisson`].
+    #[must_use]
+    pub fn new(seed: u64, rate: f64, senders: usize, length: Duration) -> Self {
+        Self { dice: Dice(seed), rate, senders, at: Duration::ZERO, length }
+    }
+}
+
+impl Iterator for Arrivals {
+    type Item = Arrival;
+
+    fn next(&mut self) -> Option<Arrival> {
+        if self.at >= self.length {
+            return None;
         }
-        arrivals.push(Arrival { at, sender: dice.below(senders) });
+        // The gap between two arrivals of a Poisson process is exponential.
+        self.at += Duration::from_secs_f64(-self.dice.fraction().ln() / self.rate);
+        (self.at < self.length).then(|| Arrival { at: self.at, sender: self.dice.below(self.senders) })
     }
 }
 
 /// `SplitMix64` (Steele, Lea, Flood 2014): small, well distributed, the same on every machine.
+#[derive(Debug)]
 struct Dice(u64);
 
 impl Dice {

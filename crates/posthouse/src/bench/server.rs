@@ -61,19 +61,26 @@ impl Drop for Own {
 
 impl Server {
     /// The server that `target` names, or an own one if it names none.
+    ///
+    /// Puts this process on its CPU as well, if one is wished: after the own server has begun, which
+    /// would otherwise inherit it.
     pub(super) async fn find(target: &Target) -> Result<Self, Error> {
-        match (&target.url, &target.app_id) {
-            (Some(url), Some(app_id)) => Ok(Self {
+        let server = match (&target.url, &target.app_id) {
+            (Some(url), Some(app_id)) => Self {
                 url: peer::route(url, app_id).await?,
                 app_id: app_id.clone(),
                 pid: target.server_pid,
                 easemob: None,
                 description: format!("the server at {url}"),
                 own: None,
-            }),
-            (Some(_), None) => Err(Error::NoApp),
-            (None, _) => Self::start(target).await,
+            },
+            (Some(_), None) => return Err(Error::NoApp),
+            (None, _) => Self::start(target).await?,
+        };
+        if let Some(cpu) = target.generator_cpu() {
+            process::pin(std::process::id(), cpu).map_err(Error::NotPinned)?;
         }
+        Ok(server)
     }
 
     /// A server of our own, which ends when this value is dropped.
@@ -98,7 +105,7 @@ impl Server {
 
         let port = free_port().map_err(Error::OwnServer)?;
         let admin_port = free_port().map_err(Error::OwnServer)?;
-        let child = own_command(&program, &folder)
+        let child = own_command(&program, target.own_server_cpu(), &folder)
             .arg("serve")
             .arg("--data")
             .arg(&folder)
@@ -106,7 +113,7 @@ impl Server {
             .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
             .args(["--log", "warn"])
             .spawn()
-            .map_err(Error::OwnServer)?;
+            .map_err(if target.own_server_cpu().is_some() { Error::NotPinned } else { Error::OwnServer })?;
         let pid = child.id();
         let mut own = Own { child, _data: temporary };
 
@@ -134,21 +141,21 @@ impl Server {
 }
 
 /// Our own program, out of reach of the configuration file that lies where we were started.
-fn own_command(program: &Path, folder: &Path) -> Command {
-    let mut command = Command::new(program);
+fn own_command(program: &Path, cpu: Option<u32>, folder: &Path) -> Command {
+    let mut command = process::on_cpu(program, cpu);
     command.current_dir(folder).env_remove("POSTHOUSE_CONFIG").stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
 
 fn create_app(program: &Path, folder: &Path, app_id: &str, door: &EasemobDoor) -> Result<(), Error> {
-    let mut create = own_command(program, folder);
+    let mut create = own_command(program, None, folder);
     create
         .args(["app", "create", app_id, "--leancloud-id", app_id])
         .args(["--leancloud-key", &SystemChance.text(24), "--easemob-appkey", &door.app_key])
         .args(["--easemob-client-id", &door.client_id, "--easemob-client-secret", &door.client_secret]);
     finish(create, folder)?;
     // Lists are filled by REST, because one call reaches hundreds, and few clients do the work of many.
-    let mut set = own_command(program, folder);
+    let mut set = own_command(program, None, folder);
     set.args(["app", "set", app_id, "rest_messages_in_conversation_list=write", "preset=unlimited"]);
     finish(set, folder)
 }

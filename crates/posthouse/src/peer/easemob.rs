@@ -48,6 +48,37 @@ pub struct Identity {
     pub token: String,
 }
 
+impl Identity {
+    /// The login that the Web SDK sends.
+    #[must_use]
+    pub fn provision(&self) -> MSync {
+        let Self { app_key, name, resource, token } = self;
+        let provision = Provision {
+            os_type: Some(16),
+            version: Some("4.21.1".to_owned()),
+            compress_type: vec![0],
+            encrypt_type: vec![0],
+            device_uuid: Some("web_1".to_owned()),
+            device_name: Some("webim".to_owned()),
+            resource: Some(resource.clone()),
+            action_version: Some("v5.2".to_owned()),
+            auth_token: Some(serde_json::json!({ "token": format!("$t${token}") }).to_string()),
+            session_id: Some("1:".to_owned()),
+            ..Provision::default()
+        };
+        MSync {
+            guid: Some(Jid {
+                app_key: Some(app_key.clone()),
+                name: Some(name.clone()),
+                domain: Some(PEOPLE.to_owned()),
+                client_resource: Some(resource.clone()),
+            }),
+            auth: Some(format!("$t${token}")),
+            ..frame(Command::Provision, Some(provision.encode_to_vec()))
+        }
+    }
+}
+
 /// A sent message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -119,30 +150,7 @@ impl Device {
     /// The login that the Web SDK sends.
     #[must_use]
     pub fn provision_request(&self) -> MSync {
-        let Identity { app_key, name, resource, token } = &self.identity;
-        let provision = Provision {
-            os_type: Some(16),
-            version: Some("4.21.1".to_owned()),
-            compress_type: vec![0],
-            encrypt_type: vec![0],
-            device_uuid: Some("web_1".to_owned()),
-            device_name: Some("webim".to_owned()),
-            resource: Some(resource.clone()),
-            action_version: Some("v5.2".to_owned()),
-            auth_token: Some(serde_json::json!({ "token": format!("$t${token}") }).to_string()),
-            session_id: Some("1:".to_owned()),
-            ..Provision::default()
-        };
-        MSync {
-            guid: Some(Jid {
-                app_key: Some(app_key.clone()),
-                name: Some(name.clone()),
-                domain: Some(PEOPLE.to_owned()),
-                client_resource: Some(resource.clone()),
-            }),
-            auth: Some(format!("$t${token}")),
-            ..frame(Command::Provision, Some(provision.encode_to_vec()))
-        }
+        self.identity.provision()
     }
 
     /// Logs out politely and waits for the end of the connection.
