@@ -1,8 +1,8 @@
 //! Was everything delivered, once, and in order? Every message says who sent it, which of the
 //! sender's messages in the conversation it is, and when it was scheduled; [`Lane`] looks at what
-//! arrives from one sender, [`Order`] at whether all members see one order.
+//! arrives from one sender, [`View`] at whether all members see one [`Order`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ impl Lane {
         if std::mem::take(&mut self.late) {
             self.next = counter;
         }
-        if counter < self.next || self.ahead.contains(&counter) {
+        if counter < self.next || (counter != self.next && self.ahead.contains(&counter)) {
             self.duplicates += 1;
             return false;
         }
@@ -101,9 +101,13 @@ impl Lane {
             Some(_) | None => {}
         }
         self.latest = self.latest.max(Some((at, counter)));
-        self.ahead.insert(counter);
-        while self.ahead.remove(&self.next) {
+        if counter == self.next {
             self.next += 1;
+            while self.ahead.remove(&self.next) {
+                self.next += 1;
+            }
+        } else {
+            self.ahead.insert(counter);
         }
         true
     }
@@ -133,42 +137,71 @@ impl Lane {
     }
 }
 
-/// One conversation's order, as the members show it: whoever is first to see a message at a place
-/// fixes what all others must see there. Nobody is shown what they said themselves.
+/// One conversation's order, as one of its members saw it, for the others to be compared with. Nobody
+/// is shown what they said themselves, so of two members only what a third said is compared.
 #[derive(Debug, Default)]
 pub struct Order {
     said: Vec<(u32, u64)>,
 }
 
 impl Order {
-    /// A member at `place` sees message `counter` of `speaker`; `own` is its own number as a speaker.
-    /// A member without a place has just come and may begin anywhere. `false` if the order is another
-    /// than somebody else's.
-    pub fn sees(
-        &mut self,
-        place: &mut Option<usize>,
-        own: Option<u32>,
-        (speaker, counter): (u32, u64),
-    ) -> bool {
-        let from = place.unwrap_or_else(|| {
-            // Those who come see something new, which stands near the end.
-            let known = self.said.iter().rposition(|said| *said == (speaker, counter));
-            known.unwrap_or(self.said.len())
-        });
-        let others = self.said[from..].iter().position(|(by, _)| Some(*by) != own);
-        let here = others.map_or(self.said.len(), |skipped| from + skipped);
-        match self.said.get(here) {
-            None => self.said.push((speaker, counter)),
-            Some(said) if *said == (speaker, counter) => {}
-            Some(_) => {
-                // From here on this member's order is compared where it joins that of the others again.
-                let again = self.said[here..].iter().position(|said| *said == (speaker, counter));
-                *place = Some(again.map_or(here, |skipped| here + skipped + 1));
-                return false;
+    /// The member whose view counts sees message `counter` of `speaker`.
+    pub fn extend(&mut self, speaker: u32, counter: u64) {
+        self.said.push((speaker, counter));
+    }
+}
+
+/// How far another member's view has been compared.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Where it is in the order; `None` for a member that came late, until its first message is found.
+    place: Option<usize>,
+    /// Seen here and not compared, because the other has not come so far.
+    ahead: VecDeque<(u32, u64)>,
+}
+
+impl View {
+    /// Of a member that was there from the start.
+    #[must_use]
+    pub fn from_start() -> Self {
+        Self { place: Some(0), ahead: VecDeque::new() }
+    }
+
+    /// The member sees message `counter` of `speaker`, who is neither itself nor the one whose view counts.
+    pub fn sees(&mut self, speaker: u32, counter: u64) {
+        self.ahead.push_back((speaker, counter));
+    }
+
+    /// Compares as far as the order is known; `own` is the member's number if it speaks. Gives how
+    /// often the two differ.
+    pub fn compare(&mut self, order: &Order, own: Option<u32>) -> u64 {
+        let mut differences = 0;
+        while let Some(seen) = self.ahead.front() {
+            let from = match self.place {
+                Some(place) => {
+                    let others = order.said[place..].iter().position(|(by, _)| Some(*by) != own);
+                    let Some(skipped) = others else { break };
+                    place + skipped
+                }
+                // Those who come see something new, which stands near the end.
+                None => match order.said.iter().rposition(|said| said == seen) {
+                    Some(first) => first,
+                    None => break,
+                },
+            };
+            self.place = Some(from);
+            if order.said[from] == *seen {
+                self.place = Some(from + 1);
+            } else {
+                differences += 1;
+                // Goes on where the two views meet again.
+                if let Some(skipped) = order.said[from..].iter().position(|said| said == seen) {
+                    self.place = Some(from + skipped + 1);
+                }
             }
+            self.ahead.pop_front();
         }
-        *place = Some(here + 1);
-        true
+        differences
     }
 }
 
@@ -250,46 +283,53 @@ mod tests {
         assert_eq!(Lane::default().gaps(), 0);
     }
 
-    /// Whether each of the sightings `(member, speaker, counter)` fits; members 0 and 1 speak too.
-    fn sightings(seen: &[(usize, u32, u64)]) -> Vec<bool> {
+    /// Differences that members 1 to 4 find, where member 0's view counts. Members 0 to 2 speak, 3 comes
+    /// late and listens, 4 listens.
+    fn differences(seen: &[(usize, u32, u64)]) -> u64 {
         let mut order = Order::default();
-        let mut places = [Some(0); 4];
-        let mut sees = |(member, speaker, counter): (usize, u32, u64)| {
-            let own = u32::try_from(member).ok().filter(|member| *member < 2);
-            order.sees(&mut places[member], own, (speaker, counter))
-        };
-        seen.iter().map(|sight| sees(*sight)).collect()
-    }
-
-    #[test]
-    fn one_order_for_all_is_fine_and_nobody_is_shown_their_own() {
-        let seen = [(2, 0, 0), (2, 1, 0), (2, 0, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (3, 0, 0), (3, 1, 0)];
-        assert_eq!(sightings(&seen), [true; 8]);
-        // Who speaks and sees nobody else is before the others' place.
-        let seen = [(2, 0, 0), (2, 0, 1), (0, 1, 0), (2, 1, 0), (1, 0, 0), (1, 0, 1)];
-        assert_eq!(sightings(&seen), [true; 6]);
-    }
-
-    #[test]
-    fn two_orders_are_found_and_found_once() {
-        let seen = [(2, 0, 0), (2, 1, 0), (2, 1, 1), (3, 1, 0), (3, 0, 0), (3, 1, 1)];
-        assert_eq!(sightings(&seen).iter().filter(|fits| !**fits).count(), 2);
-        let seen = [(2, 0, 0), (2, 0, 1), (2, 0, 2), (3, 0, 0), (3, 0, 2)];
-        assert_eq!(sightings(&seen), [true, true, true, true, false]);
-    }
-
-    #[test]
-    fn who_comes_late_is_compared_from_then_on() {
-        let mut order = Order::default();
-        let mut first = Some(0);
-        for counter in 0..5 {
-            assert!(order.sees(&mut first, None, (0, counter)));
+        let mut views: [View; 5] = std::array::from_fn(|member| match member {
+            3 => View::default(),
+            _ => View::from_start(),
+        });
+        let mut differences = 0;
+        for (member, speaker, counter) in seen {
+            if *member == 0 {
+                order.extend(*speaker, *counter);
+            } else if *speaker != 0 {
+                views[*member].sees(*speaker, *counter);
+            }
+            for (member, view) in views.iter_mut().enumerate().skip(1) {
+                differences += view.compare(&order, u32::try_from(member).ok().filter(|own| *own < 3));
+            }
         }
-        let mut late = None;
-        assert!(order.sees(&mut late, None, (0, 3)));
-        assert!(!order.sees(&mut late, None, (0, 2)));
-        let mut ahead = None;
-        assert!(order.sees(&mut ahead, None, (0, 9)));
-        assert!(order.sees(&mut first, None, (0, 9)));
+        differences
+    }
+
+    #[test]
+    fn one_order_is_fine_whoever_sees_it_first() {
+        // Said: 0's first, 1's first, 2's first, 0's second, 1's second.
+        let to_0 = [(0, 1, 0), (0, 2, 0), (0, 1, 1)];
+        let to_1 = [(1, 0, 0), (1, 2, 0), (1, 0, 1)];
+        let to_2 = [(2, 0, 0), (2, 1, 0), (2, 0, 1), (2, 1, 1)];
+        // Came late, and sees all but the first two.
+        let to_3 = [(3, 2, 0), (3, 0, 1), (3, 1, 1)];
+        let one_after_the_other = |views: [&[(usize, u32, u64)]; 4]| differences(&views.concat());
+        assert_eq!(one_after_the_other([&to_0, &to_1, &to_2, &to_3]), 0);
+        assert_eq!(one_after_the_other([&to_3, &to_2, &to_1, &to_0]), 0);
+        assert_eq!(one_after_the_other([&to_1, &to_3, &to_0, &to_2]), 0);
+    }
+
+    #[test]
+    fn another_order_is_found_whoever_sees_it_first() {
+        let to_0 = [(0, 1, 0), (0, 2, 0), (0, 1, 1), (0, 2, 1)];
+        let others = [[(4, 2, 0), (4, 1, 0), (4, 1, 1)], [(4, 1, 0), (4, 1, 1), (4, 2, 0)]];
+        for other in others {
+            assert!(differences(&[&to_0[..], &other].concat()) > 0);
+            assert!(differences(&[&other[..], &to_0].concat()) > 0);
+        }
+        // What is missing is a difference too, once.
+        assert_eq!(differences(&[&to_0[..], &[(4, 1, 0), (4, 1, 1), (4, 2, 1)]].concat()), 1);
+        // Who came late is compared from then on.
+        assert_eq!(differences(&[&to_0[..], &[(3, 2, 0), (3, 2, 1), (3, 1, 1)]].concat()), 1);
     }
 }

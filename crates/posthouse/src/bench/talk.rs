@@ -25,13 +25,16 @@ use tokio::runtime::Builder;
 use tokio::task::{JoinSet, LocalSet, spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::check::{Lane, Order, Stamp};
+use super::check::{Lane, Order, Stamp, View};
 use super::lean::{Heard, Line, Message, Voice, Wire, close_words, easemob, frame, mask};
 use super::report::{self, GeneratorCost, Latency, ServerCost, Step};
 use super::schedule::Arrivals;
 use super::server::Server;
 use super::{Error, process, progress};
 use crate::peer;
+
+#[cfg(test)]
+mod tests;
 
 /// The JavaScript SDK gathers acks for a second (`_doSendAck` is throttled).
 const RECEIPT_DELAY: Duration = Duration::from_secs(1);
@@ -188,8 +191,10 @@ struct Client {
     open_from: u64,
     /// What arrives here, by the speaker's seat.
     lanes: Vec<Lane>,
-    /// Where it is in its conversation's order.
-    place: Option<usize>,
+    /// What it saw, to be compared with its conversation's order.
+    view: View,
+    /// The server's time of the last message that came, which never goes back.
+    latest: i64,
     /// Times of the first and last delivery to be acked.
     receipt: Option<(i64, i64)>,
     /// Queues to pull; the first is being pulled.
@@ -217,6 +222,8 @@ struct Conversation {
     /// Receivers that must get everything.
     steady: u64,
     order: Order,
+    /// Whose view of the order counts: somebody steady who does not speak, if there is one.
+    witness: Option<usize>,
 }
 
 /// Of one phase.
@@ -315,6 +322,14 @@ impl Talk {
             let speakers = talk.conversations[client.conversation].speakers.len();
             client.open_ears(speakers);
         }
+        if talk.plan.one_order {
+            for conversation in &mut talk.conversations {
+                let mut steady: Vec<usize> = conversation.members.clone();
+                steady.retain(|member| talk.clients[*member].role == Role::Steady);
+                let listener = steady.iter().find(|member| talk.clients[**member].seat.is_none());
+                conversation.witness = listener.or_else(|| steady.first()).copied();
+            }
+        }
         let share =
             heartbeat_every(talk.plan.wire) / u32::try_from(talk.clients.len()).unwrap_or(u32::MAX).max(1);
         let mut due = now + heartbeat_every(talk.plan.wire) / 2;
@@ -368,7 +383,8 @@ impl Talk {
             open: VecDeque::new(),
             open_from: 0,
             lanes: Vec::new(),
-            place: None,
+            view: View::default(),
+            latest: 0,
             receipt: None,
             pulls: VecDeque::new(),
         });
@@ -378,7 +394,14 @@ impl Talk {
 
 impl Conversation {
     fn new(id: String) -> Self {
-        Self { id, members: Vec::new(), speakers: Vec::new(), steady: 0, order: Order::default() }
+        Self {
+            id,
+            members: Vec::new(),
+            speakers: Vec::new(),
+            steady: 0,
+            order: Order::default(),
+            witness: None,
+        }
     }
 }
 
@@ -388,7 +411,7 @@ impl Client {
         let is_steady = self.role == Role::Steady;
         let lane = || if is_steady { Lane::default() } else { Lane::joining_late() };
         self.lanes = (0..speakers).map(|_| lane()).collect();
-        self.place = is_steady.then_some(0);
+        self.view = if is_steady { View::from_start() } else { View::default() };
     }
 }
 
@@ -590,14 +613,14 @@ impl Talk {
             return;
         }
         self.counts.delivered += 1;
-        if self.plan.one_order {
-            let order = &mut self.conversations[client.conversation].order;
-            if !order.sees(&mut client.place, client.seat, (seat, stamp.counter)) {
-                self.counts.disorders += 1;
-                let words = format!("{} sees another order than others", client.name);
-                self.counts.problem(words);
-            }
+        if at < client.latest {
+            self.counts.disorders += 1;
+            let words = format!("time went back for {}", client.name);
+            self.counts.problem(words);
         }
+        client.latest = at;
+        self.compare(me, seat, stamp.counter);
+        let client = &self.clients[me];
         if client.role != Role::Steady {
             return;
         }
@@ -608,6 +631,32 @@ impl Talk {
         }
         if self.arrived(stamp.sender, stamp.counter) && is_measured {
             record(&mut self.latencies.last_delivery, latency);
+        }
+    }
+
+    /// Compares what `me` saw with what the witness saw.
+    fn compare(&mut self, me: usize, seat: u32, counter: u64) {
+        let client = &mut self.clients[me];
+        let conversation = &mut self.conversations[client.conversation];
+        let Some(witness) = conversation.witness else { return };
+        if witness == me {
+            return conversation.order.extend(seat, counter);
+        }
+        // What slow readers may miss would be a difference.
+        if conversation.speakers[seat as usize] == witness || client.role == Role::Slow {
+            return;
+        }
+        client.view.sees(seat, counter);
+        self.compare_view(me);
+    }
+
+    fn compare_view(&mut self, me: usize) {
+        let client = &mut self.clients[me];
+        let differences = client.view.compare(&self.conversations[client.conversation].order, client.seat);
+        if differences > 0 {
+            self.counts.disorders += differences;
+            let words = format!("{} sees another order than others", client.name);
+            self.counts.problem(words);
         }
     }
 
@@ -660,6 +709,9 @@ impl Talk {
         let lanes = std::mem::take(&mut self.clients[me].lanes);
         let conversation = &mut self.conversations[self.clients[me].conversation];
         conversation.steady -= 1;
+        if conversation.witness == Some(me) {
+            conversation.witness = None;
+        }
         for (speaker, lane) in conversation.speakers.iter().zip(&lanes).filter(|(speaker, _)| **speaker != me)
         {
             let speaker = &mut self.clients[*speaker];
@@ -822,6 +874,8 @@ impl Talk {
     /// Looks for what did not come, and begins anew.
     fn settle_accounts(&mut self) -> Counts {
         for me in 0..self.clients.len() {
+            // By now the witness has seen everything that others have.
+            self.compare_view(me);
             self.count_lanes(me);
             self.settle_open(me);
             let client = &mut self.clients[me];

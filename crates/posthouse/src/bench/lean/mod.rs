@@ -241,6 +241,12 @@ impl Line {
         }
     }
 
+    /// Over a connection as it is.
+    #[cfg(test)]
+    pub(super) fn over(stream: TcpStream) -> Self {
+        Self { url: String::new(), stream, inbox: Vec::new(), serial: 0 }
+    }
+
     /// The last serial used.
     pub(super) fn serial(&self) -> i32 {
         self.serial
