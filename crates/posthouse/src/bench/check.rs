@@ -3,7 +3,6 @@
 //! arrives from one sender, [`View`] at whether all members see one [`Order`].
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::Write as _;
 use std::time::Duration;
 
 /// What a text message of an SDK looks like around its text. Written and read by hand, because JSON
@@ -41,8 +40,11 @@ impl Stamp {
         let Self { run, sender, counter, scheduled } = self;
         content.clear();
         content.extend_from_slice(BEFORE.as_bytes());
-        write!(content, "{run:08x}:{sender}:{counter}:{}:", scheduled.as_micros())
-            .expect("writing to a vector never fails");
+        let scheduled_us = u64::try_from(scheduled.as_micros()).unwrap_or(u64::MAX);
+        for number in [u64::from(*run), *sender as u64, *counter, scheduled_us] {
+            put_decimal(content, number);
+            content.push(b':');
+        }
         content.resize(content.len().max(bytes.saturating_sub(AFTER.len())), b'.');
         content.extend_from_slice(AFTER.as_bytes());
     }
@@ -53,12 +55,27 @@ impl Stamp {
         let text = std::str::from_utf8(content).ok()?.strip_prefix(BEFORE)?;
         let mut parts = text.splitn(5, ':');
         Some(Self {
-            run: u32::from_str_radix(parts.next()?, 16).ok()?,
+            run: parts.next()?.parse().ok()?,
             sender: parts.next()?.parse().ok()?,
             counter: parts.next()?.parse().ok()?,
             scheduled: Duration::from_micros(parts.next()?.parse().ok()?),
         })
     }
+}
+
+/// Appends a number in decimal, for less than formatting it costs.
+pub fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut begin = digits.len();
+    loop {
+        begin -= 1;
+        digits[begin] = b'0' + (number % 10).to_le_bytes()[0];
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[begin..]);
 }
 
 /// The messages of one sender in one conversation, as one receiver sees them.
@@ -252,6 +269,15 @@ mod tests {
             lane.arrive(counter, at);
         }
         assert_eq!(lane.disorders, 1);
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for number in [0, 9, 10, 1_234_567_890, u64::MAX] {
+            let mut out = Vec::new();
+            put_decimal(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use posthouse_core::time::Chance as _;
 use super::check::PAYLOAD_BYTES_MIN;
 use super::ladder::Ladder;
 use super::lean::Wire;
-use super::report::{self, Cast, TalkReport};
+use super::report::{self, Cast, Step, TalkReport};
 use super::server::Server;
 use super::talk::{self, Member, Phase, Plan, Return, Talk};
 use super::{Error, Target, process};
@@ -94,6 +94,7 @@ pub(super) async fn play(
         slow: false,
         gives_up: load.ladder,
     };
+    let closes = server.closes().await;
     let mut steps = Vec::new();
     let mut capacity = None;
     if load.ladder {
@@ -115,6 +116,11 @@ pub(super) async fn play(
             steps.push(talk::phase(&talk, &phase, &server).await);
         }
     }
+    let mut ended = server.closes().await;
+    ended.retain(|reason, count| {
+        *count -= closes.get(reason).copied().unwrap_or_default().min(*count);
+        *count > 0
+    });
     talk::leave(&talk, listening).await;
     Ok(TalkReport {
         bench: scene.bench,
@@ -132,6 +138,36 @@ pub(super) async fn play(
         seed,
         ladder: load.ladder,
         capacity_per_second: capacity,
+        server_closes: ended,
+        slow_effect_percent: slow_effect(&steps),
         steps,
     })
+}
+
+/// By how much slow readers made others' deliveries later, at the 99th percentile.
+fn slow_effect(steps: &[Step]) -> Option<f64> {
+    let [without, with] = steps else { return None };
+    let comparable = without.rate == with.rate && without.slow_readers == 0 && with.slow_readers > 0;
+    let (before, after) = (without.delivery.p99_ms, with.delivery.p99_ms);
+    (comparable && before > 0.0).then(|| (after / before - 1.0) * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Latency;
+    use super::*;
+
+    #[test]
+    fn slow_readers_are_judged_by_two_runs_of_one_load() {
+        let step = |rate, slow_readers, p99_ms| Step {
+            rate,
+            slow_readers,
+            delivery: Latency { p99_ms, ..Latency::default() },
+            ..Step::default()
+        };
+        assert_eq!(slow_effect(&[step(5, 0, 10.0), step(5, 2, 12.5)]), Some(25.0));
+        assert_eq!(slow_effect(&[step(5, 0, 10.0), step(6, 2, 12.5)]), None);
+        assert_eq!(slow_effect(&[step(5, 2, 10.0), step(5, 2, 12.5)]), None);
+        assert_eq!(slow_effect(&[step(5, 0, 10.0)]), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! What a run found out: a table for people, one JSON line for machines.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::fs;
@@ -235,6 +236,11 @@ pub struct TalkReport {
     pub ladder: bool,
     /// The highest rate that passed, of a ladder.
     pub capacity_per_second: Option<u32>,
+    /// Connections that the own server ended until the load was over, by its reason.
+    pub server_closes: BTreeMap<String, u64>,
+    /// By how much slow readers made others' deliveries later, at the 99th percentile, where the same load
+    /// was played without and with them.
+    pub slow_effect_percent: Option<f64>,
     /// What was measured, in order.
     pub steps: Vec<Step>,
 }
@@ -287,6 +293,16 @@ impl TalkReport {
         for step in &self.steps {
             writeln!(t)?;
             step.write_table(t)?;
+        }
+        if !self.server_closes.is_empty() || self.slow_effect_percent.is_some() {
+            writeln!(t)?;
+        }
+        if !self.server_closes.is_empty() {
+            let closes = self.server_closes.iter().map(|(reason, count)| format!("{count} {reason}"));
+            writeln!(t, "connections that the server ended: {}", closes.collect::<Vec<_>>().join(", "))?;
+        }
+        if let Some(percent) = self.slow_effect_percent {
+            writeln!(t, "slow readers changed others' delivery p99 by {percent:+.1} %")?;
         }
         if self.ladder {
             writeln!(t)?;
@@ -661,6 +677,8 @@ mod tests {
             seed: 1,
             ladder,
             capacity_per_second: ladder.then_some(100),
+            server_closes: BTreeMap::new(),
+            slow_effect_percent: None,
             steps,
         }
     }

@@ -1,6 +1,7 @@
 //! The server under test: one that runs already, or one of our own, started for this run as a
 //! process of its own, so that its CPU and memory can be told from the generator's.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -30,6 +31,8 @@ pub(super) struct Server {
     pub(super) pid: Option<u32>,
     /// The other door of the app, where it is known.
     pub(super) easemob: Option<EasemobDoor>,
+    /// Where an own server tells its metrics.
+    admin: Option<String>,
     /// In words, for the report.
     pub(super) description: String,
     own: Option<Own>,
@@ -71,6 +74,7 @@ impl Server {
                 app_id: app_id.clone(),
                 pid: target.server_pid,
                 easemob: None,
+                admin: None,
                 description: format!("the server at {url}"),
                 own: None,
             },
@@ -124,6 +128,7 @@ impl Server {
             app_id,
             pid: Some(pid),
             easemob: Some(door),
+            admin: Some(format!("http://127.0.0.1:{admin_port}")),
             description: format!("own server, process {pid}, data on {}", disk(&folder)),
             own: Some(own),
         })
@@ -132,6 +137,15 @@ impl Server {
     /// Whether it was started for this run.
     pub(super) fn is_own(&self) -> bool {
         self.own.is_some()
+    }
+
+    /// How many connections the server has ended so far, by its reason; empty if it does not tell.
+    pub(super) async fn closes(&self) -> BTreeMap<String, u64> {
+        let Some(admin) = &self.admin else { return BTreeMap::new() };
+        match peer::http_get(admin, "/metrics", &[]).await {
+            Ok((200, body)) => closes(&String::from_utf8_lossy(&body)),
+            Ok(_) | Err(_) => BTreeMap::new(),
+        }
     }
 
     /// CPU time, memory and bytes written, where they can be read.
@@ -172,6 +186,15 @@ fn finish(mut command: Command, folder: &Path) -> Result<(), Error> {
     if status.success() { Ok(()) } else { Err(Error::OwnServerSaid(said.trim().to_owned())) }
 }
 
+fn closes(metrics: &str) -> BTreeMap<String, u64> {
+    let line = |line: &str| {
+        let (reason, count) =
+            line.strip_prefix(r#"posthouse_closes_total{reason=""#)?.split_once(r#""} "#)?;
+        Some((reason.to_owned(), count.trim().parse().ok()?))
+    };
+    metrics.lines().filter_map(line).collect()
+}
+
 /// Waits until the router answers; gives the socket's address.
 async fn until_ready(child: &mut Child, http: &str, app_id: &str) -> Result<String, Error> {
     let deadline = Instant::now() + START_TIME_MAX;
@@ -203,5 +226,20 @@ fn disk(folder: &Path) -> String {
         }
         Some(kind) => kind.to_owned(),
         None => "an unknown file system".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closes_are_read_by_their_reason() {
+        let metrics = "# TYPE posthouse_closes_total counter\n\
+                       posthouse_closes_total{reason=\"slow\"} 12\n\
+                       posthouse_closes_total{reason=\"idle\"} 3\n\
+                       posthouse_frames_in_total 9\n";
+        let expected = BTreeMap::from([("idle".to_owned(), 3), ("slow".to_owned(), 12)]);
+        assert_eq!(closes(metrics), expected);
     }
 }

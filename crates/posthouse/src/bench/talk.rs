@@ -25,7 +25,7 @@ use tokio::runtime::Builder;
 use tokio::task::{JoinSet, LocalSet, spawn_blocking, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::check::{Lane, Order, Stamp, View};
+use super::check::{Lane, Order, Stamp, View, put_decimal};
 use super::lean::{Heard, Line, Message, Voice, Wire, close_words, easemob, frame, mask};
 use super::report::{self, GeneratorCost, Latency, ServerCost, Step};
 use super::schedule::Arrivals;
@@ -427,7 +427,6 @@ impl Talk {
 
     /// Sends the message that `me` was to send at `scheduled`.
     fn say(&mut self, me: usize, scheduled: Duration, now: Instant) {
-        use std::io::Write as _;
         self.counts.scheduled += 1;
         let client = &mut self.clients[me];
         if client.socket.is_none() {
@@ -441,7 +440,10 @@ impl Talk {
         let stamp = Stamp { run: self.plan.run, sender: me, counter, scheduled };
         stamp.write(&mut self.content, self.plan.payload);
         self.token.clear();
-        write!(self.token, "{:08x}-{me}-{counter}", self.plan.run).expect("writing to a vector never fails");
+        for number in [u64::from(self.plan.run), me as u64, counter] {
+            put_decimal(&mut self.token, number);
+            self.token.push(b'-');
+        }
         let key = client.voice.say(&mut self.payload, &self.token, &self.content);
         client.sent += 1;
         client.unanswered.push_back(Unanswered { key, counter, scheduled });

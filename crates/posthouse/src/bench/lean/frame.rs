@@ -35,18 +35,16 @@ pub(crate) fn put(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: u32) {
             out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         }
     }
-    let mask = mask.to_be_bytes();
-    out.extend_from_slice(&mask);
-    let begin = out.len();
+    let begin = out.len() + size_of::<u32>();
+    out.extend_from_slice(&mask.to_be_bytes());
     out.extend_from_slice(payload);
-    // Four at a time, which the compiler makes more of.
-    let mut fours = out[begin..].chunks_exact_mut(4);
-    for four in &mut fours {
-        for (byte, key) in four.iter_mut().zip(mask) {
-            *byte ^= key;
-        }
+    // Eight at a time: a byte at a time was a third of what a message costs us outside the kernel.
+    let twice = u64::from(mask) << 32 | u64::from(mask);
+    let (eights, rest) = out[begin..].as_chunks_mut::<8>();
+    for eight in eights {
+        *eight = (u64::from_be_bytes(*eight) ^ twice).to_be_bytes();
     }
-    for (byte, key) in fours.into_remainder().iter_mut().zip(mask) {
+    for (byte, key) in rest.iter_mut().zip(twice.to_be_bytes()) {
         *byte ^= key;
     }
 }
