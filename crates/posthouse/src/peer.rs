@@ -606,6 +606,15 @@ impl Peer {
         self.call(close).await.map(drop)
     }
 
+    /// `session/close`, without waiting for the answer.
+    pub async fn post_close(&mut self, who: &str) -> Result<(), Error> {
+        let close = GenericCommand {
+            session_message: Some(SessionCommand::default()),
+            ..spoken(who, CommandType::Session, Some(OpType::Close))
+        };
+        self.post(close).await.map(drop)
+    }
+
     /// `session/refresh`: a new token and its life in seconds.
     pub async fn refresh(&mut self, who: &str, token: &str) -> Result<(String, i32), Error> {
         let answer = self

@@ -54,11 +54,8 @@ pub struct Args {
 
 /// Runs the workload. Needs a server of its own, because it fills one.
 pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(), Error> {
-    if args.target.url.is_some() {
-        return Err(Error::OwnServerOnly);
-    }
     check_open_files(u32::try_from(SPEAKERS).unwrap_or(u32::MAX))?;
-    let server = Server::find(&args.target).await?;
+    let server = Server::own(&args.target, false).await?;
     let Some(door) = &server.easemob else { return Err(Error::OwnServerOnly) };
     let http = server.url.replacen("ws", "http", 1);
     let rest = Rest::new(&http, &door.app_key);

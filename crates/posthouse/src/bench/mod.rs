@@ -17,19 +17,32 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::peer;
 
+mod backlog;
 pub mod check;
+mod connect;
+mod disk;
+mod fill;
+mod floor;
 pub mod groups;
+mod history;
+mod holder;
+mod http;
 pub mod idle;
 pub mod kept;
 pub mod ladder;
 mod lean;
+mod lists;
 mod load;
+mod logins;
 pub mod pairs;
 pub mod process;
 pub mod report;
+mod request_report;
+mod requests;
 pub mod room;
 pub mod schedule;
 mod server;
+mod storm;
 mod talk;
 
 /// Files that the generator needs besides its sockets.
@@ -55,6 +68,25 @@ enum Workload {
     /// Lists, history, catching up and one-way deletion through the Easemob door, on a server that is
     /// filled for it.
     Kept(kept::Args),
+    /// Clients log in, each on a new connection, as fast as they are let in.
+    Logins(logins::Args),
+    /// The server is killed and started again while everybody is connected, and all come back at once.
+    Storm(storm::Args),
+    /// Fill a data directory with conversations and messages, for the workloads that read.
+    Fill(fill::Args),
+    /// Pages of history on a filled store, warm and cold.
+    History(history::Args),
+    /// Users who were away get everything that was said meanwhile.
+    Backlog(backlog::Args),
+    /// Conversation lists over REST on a filled store.
+    Lists(lists::Args),
+    /// What the WebSocket crate alone can do: an echo server under the same load generator.
+    Floor(floor::Args),
+    /// What the disk can do: small appends, each forced to it.
+    Disk(disk::Args),
+    /// Holds connections for `idle`, in a process of its own.
+    #[command(hide = true)]
+    Holder(holder::Args),
 }
 
 /// What to measure, and how fast to connect.
@@ -154,6 +186,49 @@ pub enum Error {
     /// The result could not be written.
     #[error("the result could not be written")]
     Output(#[from] std::io::Error),
+    /// A directory for `fill` that holds something else.
+    #[error("{} is not empty and was not made by `bench fill`: give it a new directory", .0.display())]
+    NotEmpty(PathBuf),
+    /// A fill that was interrupted.
+    #[error("a fill of {} was interrupted, and how much it holds is unknown: delete it and fill a new one", .0.display())]
+    Unfinished(PathBuf),
+    /// A fill with other numbers.
+    #[error("{} was filled with other users, conversations, sizes or another seed: only --messages may grow", .0.display())]
+    FilledOtherwise(PathBuf),
+    /// A workload that reads a filled store.
+    #[error("{} was not made by `posthouse bench fill`, which this workload needs: give it by --own-data", .0.display())]
+    NotFilled(PathBuf),
+    /// Two conversations would be of the same pair.
+    #[error(
+        "{users} users do not have {conversations} pairs to spare: take more --users or fewer --conversations"
+    )]
+    TooFewUsers {
+        /// Users asked for.
+        users: u32,
+        /// Conversations asked for.
+        conversations: u32,
+    },
+    /// The store did otherwise than the fill expects.
+    #[error("the store is not as planned: {0}")]
+    NotAsPlanned(&'static str),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Open(#[from] posthouse_store::OpenError),
+    /// The store refused.
+    #[error("the store refused")]
+    Store(#[from] posthouse_core::Error),
+    /// The app could not be made or found.
+    #[error(transparent)]
+    App(#[from] crate::apps::AppError),
+    /// A certificate for TLS.
+    #[error("the certificate {} can't be used: {}", .0.display(), .1)]
+    Certificate(PathBuf, String),
+    /// A process of the generator.
+    #[error("a process of the load generator failed: {0}")]
+    Holder(String),
+    /// TLS where this client has none.
+    #[error("the load generator speaks TLS at the LeanCloud door only")]
+    PlainOnly,
     /// A task of the generator failed.
     #[error("a task of the load generator failed")]
     Task(#[from] tokio::task::JoinError),
@@ -162,6 +237,7 @@ pub enum Error {
 /// Runs a workload; the result goes to standard output, the progress bar to standard error. Fails
 /// with [`Error::Violated`] if the result, which is printed all the same, is not clean.
 pub async fn run(args: Args) -> Result<(), Error> {
+    process::raise_open_files();
     let mut out = std::io::stdout();
     match args.workload {
         Workload::Pairs(args) => pairs::run(&args, &mut out).await,
@@ -169,6 +245,15 @@ pub async fn run(args: Args) -> Result<(), Error> {
         Workload::Room(args) => room::run(&args, &mut out).await,
         Workload::Idle(args) => idle::run(&args, &mut out).await,
         Workload::Kept(args) => kept::run(&args, &mut out).await,
+        Workload::Logins(args) => logins::run(&args, &mut out).await,
+        Workload::Storm(args) => storm::run(&args, &mut out).await,
+        Workload::Fill(args) => fill::run(&args, &mut out).await,
+        Workload::History(args) => history::run(&args, &mut out).await,
+        Workload::Backlog(args) => backlog::run(&args, &mut out).await,
+        Workload::Lists(args) => lists::run(&args, &mut out).await,
+        Workload::Floor(args) => floor::run(&args, &mut out).await,
+        Workload::Disk(args) => disk::run(&args, &mut out),
+        Workload::Holder(args) => holder::run(&args, &mut out).await,
     }
 }
 

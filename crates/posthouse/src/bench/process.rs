@@ -16,20 +16,27 @@ pub struct Usage {
     pub cpu_ms: u64,
     /// Resident memory in bytes.
     pub resident_bytes: u64,
+    /// The most it was.
+    pub resident_bytes_peak: u64,
     /// Bytes it caused to be written to disk so far; `None` if that may not be read.
     pub written_bytes: Option<u64>,
+    /// Bytes it caused to be read from disk so far: what the page cache had is not among them.
+    pub read_bytes: Option<u64>,
 }
 
 /// The figures of process `pid`; `None` if there is no such process, or no `/proc`.
 #[must_use]
 pub fn usage(pid: u32) -> Option<Usage> {
     let folder = PathBuf::from(format!("/proc/{pid}"));
+    let status = fs::read_to_string(folder.join("status")).ok()?;
+    let io = fs::read_to_string(folder.join("io")).ok();
+    let disk = |name| io.as_deref().and_then(|io| field(io, name)?.parse().ok());
     Some(Usage {
         cpu_ms: cpu_ms(&fs::read_to_string(folder.join("stat")).ok()?)?,
-        resident_bytes: status_kib(&fs::read_to_string(folder.join("status")).ok()?, "VmRSS")? * 1_024,
-        written_bytes: fs::read_to_string(folder.join("io"))
-            .ok()
-            .and_then(|io| field(&io, "write_bytes")?.parse().ok()),
+        resident_bytes: status_kib(&status, "VmRSS")? * 1_024,
+        resident_bytes_peak: status_kib(&status, "VmHWM")? * 1_024,
+        written_bytes: disk("write_bytes"),
+        read_bytes: disk("read_bytes"),
     })
 }
 
@@ -39,6 +46,50 @@ pub fn cores() -> usize {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     cpus.lines().filter(|line| line.starts_with("processor")).count()
 }
+
+/// What the kernel uses for all sockets of the machine, in bytes: the buffers of TCP and the tables
+/// (`Slab`). Both ends of a loopback connection are in it.
+#[must_use]
+pub fn kernel_bytes() -> Option<KernelBytes> {
+    Some(KernelBytes {
+        tcp_buffers: tcp_pages(&fs::read_to_string("/proc/net/sockstat").ok()?)? * PAGE_BYTES,
+        slab: status_kib(&fs::read_to_string("/proc/meminfo").ok()?, "Slab")? * 1_024,
+    })
+}
+
+/// See [`kernel_bytes`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KernelBytes {
+    /// Pages in the buffers of TCP sockets.
+    pub tcp_buffers: u64,
+    /// The kernel's objects, sockets among them.
+    pub slab: u64,
+}
+
+/// Of a page of memory on the machines that we know.
+const PAGE_BYTES: u64 = 4_096;
+
+fn tcp_pages(sockstat: &str) -> Option<u64> {
+    let mut words = field(sockstat, "TCP")?.split_whitespace();
+    words.find(|word| *word == "mem")?;
+    words.next()?.parse().ok()
+}
+
+/// Raises the soft limit of open files to the hard one, which needs no right; children inherit it.
+#[cfg(target_os = "linux")]
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// Nothing that we know how to do here.
+#[cfg(not(target_os = "linux"))]
+pub fn raise_open_files() {}
 
 /// `program`, to be run on one CPU, or on any.
 #[must_use]
@@ -123,6 +174,12 @@ mod tests {
     fn fields_are_found_by_their_whole_name() {
         assert_eq!(status_kib("VmRSSx:\t1 kB\nVmRSS:\t  2048 kB\n", "VmRSS"), Some(2_048));
         assert_eq!(field("rchar: 1\nwrite_bytes: 4096\n", "write_bytes"), Some("4096"));
+    }
+
+    #[test]
+    fn the_pages_of_tcp_are_found() {
+        let sockstat = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 0 alloc 7 mem 3\nUDP: inuse 1 mem 2\n";
+        assert_eq!(tcp_pages(sockstat), Some(3));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Latency {
         }
     }
 
-    fn row(&self) -> String {
+    pub(super) fn row(&self) -> String {
         format!(
             "{:>10.2}{:>10.2}{:>10.2}{:>10.2}{:>10.2}",
             self.p50_ms, self.p90_ms, self.p99_ms, self.p99_9_ms, self.max_ms
@@ -437,10 +437,20 @@ pub struct IdleReport {
     pub server: String,
     /// Started for this run.
     pub own_server: bool,
-    /// Connections held.
+    /// Over TLS.
+    pub tls: bool,
+    /// Connections asked for.
     pub clients: u32,
+    /// Connections held.
+    pub connected: u32,
+    /// Processes that held them.
+    pub processes: u32,
+    /// Between two heartbeats of a client.
+    pub heartbeat_seconds: u64,
     /// How long.
     pub seconds: u64,
+    /// From the start of the own server's process to its first answer.
+    pub ready_in_ms: Option<f64>,
     /// How long it took until all were logged in.
     pub connected_in_seconds: f64,
     /// Server memory before the first connection; the next ones are `None` too if it is unknown.
@@ -453,17 +463,23 @@ pub struct IdleReport {
     pub resident_bytes_after: Option<u64>,
     /// The difference of hold and before, by connection.
     pub resident_bytes_per_connection: Option<f64>,
+    /// Kernel memory in the buffers of TCP, of both ends, by connection.
+    pub tcp_buffer_bytes_per_connection: Option<f64>,
+    /// Growth of the kernel's tables, for both ends and whatever else went on, by connection.
+    pub slab_bytes_per_connection: Option<f64>,
     /// CPU time during the hold.
     pub cpu_us_per_second_per_connection: Option<f64>,
     /// Connections that the server ended, or that broke.
     pub dropped: u64,
+    /// Connections that could not be made.
+    pub refused: u64,
     /// Some of what went wrong, in words.
     pub problems: Vec<String>,
 }
 
 impl Report for IdleReport {
     fn passed(&self) -> bool {
-        self.dropped == 0
+        self.dropped + self.refused == 0 && self.connected == self.clients
     }
 
     fn table(&self) -> String {
@@ -478,10 +494,14 @@ impl IdleReport {
         let memory = |bytes: Option<u64>| bytes.map_or_else(unknown, mebibytes);
         writeln!(
             t,
-            "{} idle connections, logged in within {:.1} s, held for {} s",
-            grouped(self.clients.into()),
+            "{} idle connections{}, logged in within {:.1} s, held for {} s by {} processes, \
+             a heartbeat every {} s",
+            grouped(self.connected.into()),
+            if self.tls { " over TLS" } else { "" },
             self.connected_in_seconds,
-            self.seconds
+            self.seconds,
+            self.processes,
+            self.heartbeat_seconds
         )?;
         writeln!(t, "server      {}", self.server)?;
         writeln!(t, "build       {} {}", self.version, build(self.debug_build))?;
@@ -496,13 +516,20 @@ impl IdleReport {
             "per connection                 {:>12}",
             each.map_or_else(unknown, |bytes| format!("{:.1} KiB", bytes / 1_024.0))
         )?;
+        let kib =
+            |bytes: Option<f64>| bytes.map_or_else(unknown, |bytes| format!("{:.1} KiB", bytes / 1_024.0));
+        writeln!(t, "kernel, both ends: TCP buffers {:>12}", kib(self.tcp_buffer_bytes_per_connection))?;
+        writeln!(t, "                   tables      {:>12}", kib(self.slab_bytes_per_connection))?;
+        if let Some(ms) = self.ready_in_ms {
+            writeln!(t, "server ready after             {ms:>9.0} ms")?;
+        }
         let cpu = self.cpu_us_per_second_per_connection;
         writeln!(
             t,
             "CPU per connection             {:>12}",
             cpu.map_or_else(unknown, |us| format!("{us:.1} us/s"))
         )?;
-        writeln!(t, "dropped {}", grouped(self.dropped))?;
+        writeln!(t, "dropped {}   refused {}", grouped(self.dropped), grouped(self.refused))?;
         for problem in &self.problems {
             writeln!(t, "problem: {problem}")?;
         }
@@ -541,15 +568,15 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub(super) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }
 
-fn unknown() -> String {
+pub(super) fn unknown() -> String {
     "unknown".to_owned()
 }
 
-fn build(debug: bool) -> &'static str {
+pub(super) fn build(debug: bool) -> &'static str {
     if debug { "DEBUG BUILD, figures are of no value" } else { "release build" }
 }
 

@@ -54,11 +54,12 @@ impl Iterator for Arrivals {
 }
 
 /// `SplitMix64` (Steele, Lea, Flood 2014): small, well distributed, the same on every machine.
-#[derive(Debug)]
-struct Dice(u64);
+#[derive(Clone, Debug)]
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
+    /// 64 bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -67,13 +68,14 @@ impl Dice {
     }
 
     /// Above 0 and at most 1, in steps of 2^-32.
-    fn fraction(&mut self) -> f64 {
-        let high = u32::try_from(self.next() >> 32).expect("32 bits are left");
+    pub fn fraction(&mut self) -> f64 {
+        let high = u32::try_from(self.bits() >> 32).expect("32 bits are left");
         (f64::from(high) + 1.0) / 4_294_967_296.0
     }
 
-    fn below(&mut self, bound: usize) -> usize {
-        let scaled = (u128::from(self.next()) * bound as u128) >> 64;
+    /// Below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        let scaled = (u128::from(self.bits()) * bound as u128) >> 64;
         usize::try_from(scaled).expect("it is less than the bound")
     }
 }

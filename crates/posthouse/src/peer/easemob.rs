@@ -115,8 +115,13 @@ impl Device {
     pub async fn connect(server: &str, identity: Identity) -> Result<Self, Error> {
         let url = format!("{}{SOCKET_PATH}", server.trim_end_matches('/').replacen("http", "ws", 1));
         let stream = connected(&url).await?;
+        Self::over(stream, &url, identity).await
+    }
+
+    /// The same over a connection made by the caller; `url` is the socket's own.
+    pub async fn over(stream: impl Wire + 'static, url: &str, identity: Identity) -> Result<Self, Error> {
         Ok(Self {
-            socket: shaken(stream, &url, "").await?,
+            socket: shaken(stream, url, "").await?,
             identity,
             patience: PATIENCE,
             notices: VecDeque::new(),
@@ -128,10 +133,16 @@ impl Device {
     /// Opens a WebSocket and logs in.
     pub async fn login(server: &str, identity: Identity) -> Result<Self, Error> {
         let mut device = Self::connect(server, identity).await?;
-        let reply = device.provision().await?;
+        device.enter().await?;
+        Ok(device)
+    }
+
+    /// Logs in.
+    pub async fn enter(&mut self) -> Result<(), Error> {
+        let reply = self.provision().await?;
         let status = reply.status.unwrap_or_default();
         match status.error_code {
-            Some(0) => Ok(device),
+            Some(0) => Ok(()),
             code => Err(Error::Unreadable(format!(
                 "the login was refused: {code:?} {}",
                 status.reason.unwrap_or_default()
@@ -155,10 +166,18 @@ impl Device {
 
     /// Logs out politely and waits for the end of the connection.
     pub async fn logout(mut self) -> Result<(), Error> {
-        let logout = Logout { reason: Some("inner:logout".to_owned()), ..Logout::default() };
-        let request = frame(Command::Logout, Some(logout.encode_to_vec()));
-        self.send(&request).await?;
+        self.send_logout().await?;
         close(&mut self.socket, self.patience).await
+    }
+
+    /// Logs out and waits for nothing.
+    pub async fn post_logout(mut self) -> Result<(), Error> {
+        self.send_logout().await
+    }
+
+    async fn send_logout(&mut self) -> Result<(), Error> {
+        let logout = Logout { reason: Some("inner:logout".to_owned()), ..Logout::default() };
+        self.send(&frame(Command::Logout, Some(logout.encode_to_vec()))).await
     }
 
     /// Waits for the server to end the connection; gives its close code and reason.
