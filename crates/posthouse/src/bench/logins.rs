@@ -14,6 +14,7 @@ use posthouse_core::time::Chance as _;
 use serde_json::json;
 
 use super::connect::Dial;
+use super::lean::Wire;
 use super::report;
 use super::request_report::RequestReport;
 use super::requests::{self, Asker, LoadArgs, Rung, climb};
@@ -48,25 +49,6 @@ pub(super) struct Args {
     /// Over TLS, with a certificate made for this run.
     #[arg(long, conflicts_with = "url")]
     tls: bool,
-}
-
-/// Which door the load goes through.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(super) enum Wire {
-    /// LeanCloud Realtime, as the JavaScript SDK speaks it.
-    Leancloud,
-    /// Easemob's MSYNC, as the Web SDK speaks it.
-    Easemob,
-}
-
-impl Wire {
-    /// As in `--wire`.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Leancloud => "leancloud",
-            Self::Easemob => "easemob",
-        }
-    }
 }
 
 /// Somebody with a proof.

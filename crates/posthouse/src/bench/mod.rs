@@ -5,6 +5,10 @@
 //! nothing, [`kept`] fills a server through the Easemob door and reads lists and history. They measure a
 //! running server or one that they start themselves.
 //!
+//! `logins`, `history`, `lists` and `floor` ask and wait for answers, driven by `requests`; `storm` and
+//! `backlog` bring many back at once; `fill` makes the large stores that some of them read. `bench/run` runs
+//! all, [`page`] makes docs/performance.md of it.
+//!
 //! Workloads that send messages share `talk`, which plays all clients on one thread, on the cheap sockets
 //! of `lean`. [`schedule`] fixes the load in advance, [`check`] finds loss, duplicates and wrong order,
 //! [`ladder`] looks for the capacity, [`report`] prints.
@@ -34,6 +38,8 @@ mod lean;
 mod lists;
 mod load;
 mod logins;
+mod machine;
+pub mod page;
 pub mod pairs;
 pub mod process;
 pub mod report;
@@ -84,6 +90,10 @@ enum Workload {
     Floor(floor::Args),
     /// What the disk can do: small appends, each forced to it.
     Disk(disk::Args),
+    /// What runs the measurements: processor, memory, kernel, file system, version.
+    Machine(machine::Args),
+    /// Write docs/performance.md and its charts from the results of `bench/run`.
+    Page(page::Args),
     /// Holds connections for `idle`, in a process of its own.
     #[command(hide = true)]
     Holder(holder::Args),
@@ -183,8 +193,8 @@ pub enum Error {
     /// The server could not be found.
     #[error(transparent)]
     Peer(#[from] peer::Error),
-    /// The result could not be written.
-    #[error("the result could not be written")]
+    /// The result could not be written, or a file of the run not read or written.
+    #[error("the result, or a file of this run, could not be read or written")]
     Output(#[from] std::io::Error),
     /// A directory for `fill` that holds something else.
     #[error("{} is not empty and was not made by `bench fill`: give it a new directory", .0.display())]
@@ -253,6 +263,8 @@ pub async fn run(args: Args) -> Result<(), Error> {
         Workload::Lists(args) => lists::run(&args, &mut out).await,
         Workload::Floor(args) => floor::run(&args, &mut out).await,
         Workload::Disk(args) => disk::run(&args, &mut out),
+        Workload::Machine(args) => machine::run(&args, &mut out),
+        Workload::Page(args) => page::run(&args),
         Workload::Holder(args) => holder::run(&args, &mut out).await,
     }
 }

@@ -127,20 +127,31 @@ pub fn open_files_max() -> Option<u64> {
 pub fn file_system(path: &Path) -> Option<String> {
     let path = path.canonicalize().ok()?;
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    mount_of(&mounts, &path)
+    mount_of(&mounts, &path).map(|(_, kind)| kind)
 }
 
-fn mount_of(mounts: &str, path: &Path) -> Option<String> {
+/// The device that holds `path`, such as `/dev/sda1`.
+#[must_use]
+pub fn device(path: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let (device, _) = mount_of(&mounts, &path)?;
+    // Some systems name it by a link.
+    Path::new(&device).canonicalize().ok()
+}
+
+/// Device and kind of the file system that holds `path`.
+fn mount_of(mounts: &str, path: &Path) -> Option<(String, String)> {
     mounts
         .lines()
         .filter_map(|line| {
-            let mut parts = line.split(' ').skip(1);
-            Some((Path::new(parts.next()?), parts.next()?))
+            let mut parts = line.split(' ');
+            Some((parts.next()?, Path::new(parts.next()?), parts.next()?))
         })
-        .filter(|(mount, _)| path.starts_with(mount))
+        .filter(|(_, mount, _)| path.starts_with(mount))
         // Of two mounts on one place the later one is seen.
-        .max_by_key(|(mount, _)| mount.components().count())
-        .map(|(_, kind)| kind.to_owned())
+        .max_by_key(|(_, mount, _)| mount.components().count())
+        .map(|(device, _, kind)| (device.to_owned(), kind.to_owned()))
 }
 
 fn cpu_ms(stat: &str) -> Option<u64> {
@@ -185,7 +196,8 @@ mod tests {
     #[test]
     fn the_innermost_mount_counts() {
         let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n";
-        assert_eq!(mount_of(mounts, Path::new("/tmp/x")).as_deref(), Some("tmpfs"));
-        assert_eq!(mount_of(mounts, Path::new("/tmpx")).as_deref(), Some("ext4"));
+        let of = |path| mount_of(mounts, Path::new(path));
+        assert_eq!(of("/tmp/x"), Some(("tmpfs".to_owned(), "tmpfs".to_owned())));
+        assert_eq!(of("/tmpx"), Some(("/dev/a".to_owned(), "ext4".to_owned())));
     }
 }

@@ -71,7 +71,7 @@ impl RequestReport {
             bench,
             version: env!("CARGO_PKG_VERSION"),
             debug_build: cfg!(debug_assertions),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            cores: super::process::cores(),
             server: server.description.clone(),
             durability: report::DURABILITY,
             title,

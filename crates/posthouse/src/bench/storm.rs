@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout_at};
 
 use super::fill::{self, Filled, Shape};
-use super::logins::{Crowd, Line, Wire};
+use super::lean::Wire;
+use super::logins::{Crowd, Line};
 use super::report::{self, Latency, Report, build, grouped, mebibytes};
 use super::requests::{histogram, record};
 use super::schedule::Dice;
