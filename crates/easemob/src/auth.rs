@@ -685,7 +685,7 @@ mod tests {
     async fn one_in_doubt_at_a_time_leaves_a_turn_to_the_others() {
         let auth = auth();
         let (began, beginning) = tokio::sync::oneshot::channel();
-        let (go_on, stop) = std::sync::mpsc::channel::<()>();
+        let (go_on, stop) = std::sync::mpsc::sync_channel::<()>(1);
         let first = auth.in_turn(Lane::Doubtful, move |_| {
             began.send(()).unwrap();
             stop.recv().unwrap();
