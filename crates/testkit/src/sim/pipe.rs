@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes on the way in one direction; who doesn't read soon keeps the other from writing.
-const WAY_BYTES_MAX: usize = 4 * 1024;
+const WAY_BYTES_MAX: usize = 1024;
 
 /// One end.
 pub(super) struct Pipe {

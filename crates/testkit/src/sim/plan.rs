@@ -168,6 +168,11 @@ pub fn draw(seed: u64, length: usize) -> Vec<Step> {
             _ => dice.below(120),
         };
         plan.push(Step { act, steps: u8::try_from(steps).unwrap_or(u8::MAX) });
+        // Who stops reading may soon have more waiting than its queue holds.
+        if matches!(act, Act::Stall { .. }) && dice.once_in(3) {
+            let (who, talk) = (dice.byte(), dice.byte());
+            plan.extend((0..5).map(|_| Step { act: Act::Burst { who, talk, count: 25 }, steps: u8::MAX }));
+        }
     }
     plan.push(Step { act: Act::SettleAll, steps: 0 });
     plan
