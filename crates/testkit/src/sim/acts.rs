@@ -11,6 +11,9 @@ use super::plan::{Act, Step, Wish};
 use super::world::World;
 use super::{easemob, leancloud};
 
+/// More than fits into a connection's queue, its buffers and what it may have on the way.
+const FLOOD: usize = 100;
+
 impl World {
     /// Carries out an act and the steps after it.
     pub(super) async fn carry_out(&mut self, step: Step) -> Result<(), Broken> {
@@ -83,6 +86,7 @@ impl World {
                     self.send(who, talk, false);
                 }
             }
+            Act::Flood { who, talk } => self.flood(who, talk)?,
             Act::Direct { who, peer } => {
                 let device = self.device(who);
                 let (me, door) = (self.devices[device].person.clone(), self.devices[device].door);
@@ -157,7 +161,12 @@ impl World {
     }
 
     fn send(&mut self, who: u8, talk: u8, stray: bool) {
-        let Some((device, talk)) = self.seat(who, talk, stray) else { return };
+        if let Some((device, talk)) = self.seat(who, talk, stray) {
+            self.send_to(device, talk);
+        }
+    }
+
+    fn send_to(&mut self, device: usize, talk: ConversationId) {
         let known = &self.model.conversations[&talk];
         let me = self.devices[device].person.clone();
         match (self.devices[device].door, known.kind) {
@@ -170,6 +179,24 @@ impl World {
             }
             (Door::Easemob, Kind::Room | Kind::Temporary { .. }) => {}
         }
+    }
+
+    fn flood(&mut self, who: u8, talk: u8) -> Result<(), Broken> {
+        let Some((device, talk)) = self.seat(who, talk, false) else { return Ok(()) };
+        let members = &self.model.conversations[&talk].members;
+        let slow = self.devices.iter().find(|other| {
+            // An Easemob device is told once of whatever comes, until it has pulled.
+            other.index != device
+                && other.door == Door::LeanCloud
+                && other.is_online()
+                && members.contains_key(&other.person)
+        });
+        let Some(slow) = slow.map(|slow| slow.index) else { return Ok(()) };
+        self.devices[slow].stalled = true;
+        for _ in 0..FLOOD {
+            self.send_to(device, talk);
+        }
+        self.rest_until(|_| false)
     }
 
     /// A device wants to say something new.

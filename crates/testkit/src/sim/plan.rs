@@ -57,6 +57,8 @@ pub enum Act {
     Cut { who: u8 },
     /// It stops reading what comes.
     Stall { who: u8 },
+    /// It says more than another device, which stops reading, can have waiting; everything else settles.
+    Flood { who: u8, talk: u8 },
     /// It reads again.
     Resume { who: u8 },
     /// It says something; `stray` may be where it has no business.
@@ -109,6 +111,7 @@ impl Act {
         match self {
             Self::Send { who, .. }
             | Self::Burst { who, .. }
+            | Self::Flood { who, .. }
             | Self::Direct { who, .. }
             | Self::Again { who, .. }
             | Self::Read { who, .. }
@@ -168,11 +171,6 @@ pub fn draw(seed: u64, length: usize) -> Vec<Step> {
             _ => dice.below(120),
         };
         plan.push(Step { act, steps: u8::try_from(steps).unwrap_or(u8::MAX) });
-        // Who stops reading may soon have more waiting than its queue holds.
-        if matches!(act, Act::Stall { .. }) && dice.once_in(3) {
-            let (who, talk) = (dice.byte(), dice.byte());
-            plan.extend((0..5).map(|_| Step { act: Act::Burst { who, talk, count: 25 }, steps: u8::MAX }));
-        }
     }
     plan.push(Step { act: Act::SettleAll, steps: 0 });
     plan
@@ -212,7 +210,7 @@ fn act(dice: &mut Dice) -> Act {
         96 => Act::CrashUntold,
         97 => Act::Restart,
         98 => Act::Settle,
-        _ => Act::Stall { who },
+        _ => Act::Flood { who, talk },
     }
 }
 
