@@ -279,6 +279,7 @@ pub(super) fn open_for_writing(file: &Path, schema: Schema, role: Role) -> Resul
     db.busy_timeout(BUSY_TIMEOUT).map_err(sqlite)?;
     check_content(&db, file, schema)?;
     set_up_writer(&db, schema, role).map_err(|source| open_error(file, source))?;
+    ensure_log(&db, file)?;
     rewrite_log(&db, file)?;
     migrate(&mut db, file, schema)?;
     if role == Role::Writer {
@@ -391,6 +392,20 @@ fn set_up_writer(db: &Connection, schema: Schema, role: Role) -> rusqlite::Resul
     db.pragma_update(None, "wal_autocheckpoint", checkpoint_pages)?;
     db.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(())
+}
+
+/// Makes sure that commits go to a log. Where SQLite can't switch to one, because a write failed, it says so by
+/// naming the old mode and goes on with that: there a commit is the deletion of a file, which no sync covers.
+fn ensure_log(db: &Connection, file: &Path) -> Result<(), OpenError> {
+    let mode: String = db
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .map_err(|source| open_error(file, source))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let source =
+        io::Error::other(format!("SQLite stays in the mode \"{mode}\", in which a power cut takes commits"));
+    Err(OpenError::Io { path: file.to_owned(), source })
 }
 
 /// Makes sure that the log is on the disk before anything is built on it; see [`log::rewrite`].

@@ -2,7 +2,8 @@
 //! says so, what was acknowledged is there. A sync that failed counts as the kernel counts it: the next one
 //! succeeds although what the first one covered may never get to the disk.
 //!
-//! `POSTHOUSE_FAULTS` sets how many runs there are, `POSTHOUSE_SEED` where they begin.
+//! `POSTHOUSE_FAULTS` sets how many runs there are, `POSTHOUSE_SEED` where they begin, `POSTHOUSE_FAULT` plays one
+//! fault only, in the words of a failure.
 
 use posthouse_core::time::Chance as _;
 use posthouse_testkit::disk::cut::{Fate, Image};
@@ -43,13 +44,14 @@ fn what_fails_is_refused_and_what_was_acked_stays() {
     for number in 0..many {
         let chance = SeededChance::new(seed.wrapping_add(number));
         let kind = FAULTS[usize::try_from(number % FAULTS.len() as u64).unwrap()];
-        let fault = kind.replace("SKIP", &(chance.bits() % 12).to_string());
+        let drawn = kind.replace("SKIP", &(chance.bits() % 12).to_string());
+        let fault = std::env::var("POSTHOUSE_FAULT").unwrap_or(drawn);
         let watch = Watch::new();
         run(&watch, "load", &[seed.wrapping_add(number), ROUNDS], &fault);
         let trace = Trace::read(&watch.trace());
         assert_complete(&watch, &trace, &Image::new());
         let journal = Journal::read(&watch.journal());
-        if kind.contains("sync 5 * 0") || kind.contains("write 5 * 0") {
+        if fault.contains("sync 5 * 0") || fault.contains("write 5 * 0") {
             assert!(trace.faults() > 0 && journal.refused() > 0, "{fault} changes nothing");
         }
         cuts += cut(&trace, &journal, &chance, &fault);
@@ -57,7 +59,7 @@ fn what_fails_is_refused_and_what_was_acked_stays() {
         refused += journal.refused();
         played += trace.faults();
     }
-    assert!(refused > 0 && acked > refused, "{refused} refused, {acked} acked");
+    assert!(acked > refused, "{refused} refused, {acked} acked");
     println!(
         "{many} runs, {played} faults, {acked} acked messages, {refused} refused, {cuts} power cuts afterwards, \
          nothing acked lost, doubled, torn or out of order"
