@@ -4,8 +4,10 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use super::report::{self, Report};
 use super::{Error, process};
@@ -31,7 +33,7 @@ pub(super) struct Args {
 }
 
 /// The machine and the program.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct Machine {
     pub(super) bench: String,
     pub(super) version: String,
@@ -49,9 +51,21 @@ pub(super) struct Machine {
     pub(super) clock: String,
     pub(super) governor: String,
     pub(super) open_files_max: Option<u64>,
+    /// How busy its cores were before the measurements, with other work.
+    pub(super) busy_percent: Option<f64>,
 }
 
+/// How long is looked at what others do.
+const LOOK: Duration = Duration::from_secs(2);
+/// More than what a quiet machine does for itself.
+const BUSY_PERCENT: f64 = 10.0;
+
 impl Machine {
+    /// Whether others used it too.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy_percent.is_some_and(|busy| busy > BUSY_PERCENT)
+    }
+
     pub(super) fn read_ahead(&self) -> String {
         self.read_ahead_kib.map_or_else(|| "unknown".to_owned(), |kib| format!("{kib} KiB"))
     }
@@ -82,10 +96,12 @@ impl Report for Machine {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(), Error> {
+pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(), Error> {
     let line = |path: &str| {
         fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
     };
+    let before = ticks(&line("/proc/stat"));
+    sleep(LOOK).await;
     let machine = Machine {
         bench: "machine".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -102,6 +118,7 @@ pub(super) fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(), Error
         clock: line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         open_files_max: process::open_files_max(),
+        busy_percent: before.zip(ticks(&line("/proc/stat"))).and_then(|(from, to)| busy_percent(from, to)),
     };
     report::publish(&machine, args.json.as_deref(), out)
 }
@@ -114,6 +131,25 @@ fn read_ahead_kib(dir: &Path) -> Option<u64> {
     // A partition has what its disk has.
     let of = |folder: &Path| fs::read_to_string(folder.join("queue/read_ahead_kb")).ok();
     of(&block).or_else(|| of(block.parent()?))?.trim().parse().ok()
+}
+
+/// Time of all cores so far: idle, and in all.
+fn ticks(stat: &str) -> Option<(u64, u64)> {
+    let times: Vec<u64> = stat
+        .lines()
+        .find_map(|line| line.strip_prefix("cpu "))?
+        .split_whitespace()
+        // Guests' time is in the user's already.
+        .take(8)
+        .map_while(|time| time.parse().ok())
+        .collect();
+    // Idle, and idle but for a disk.
+    Some((times.get(3)? + times.get(4)?, times.iter().sum()))
+}
+
+fn busy_percent(from: (u64, u64), to: (u64, u64)) -> Option<f64> {
+    let (idle, all) = (to.0.saturating_sub(from.0), to.1.saturating_sub(from.1));
+    (all > 0).then(|| 100.0 - idle.min(all) as f64 * 100.0 / all as f64)
 }
 
 fn processor(cpuinfo: &str) -> String {
@@ -136,6 +172,33 @@ fn memory_bytes(meminfo: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_do_is_seen() {
+        let before = ticks("cpu  100 0 50 800 50 0 0 0 7 7\ncpu0 1 1 1 1 1 1 1 1 1 1\n");
+        let after = ticks("cpu  130 0 70 940 60 0 0 0 9 9\n");
+        assert_eq!((before, after), (Some((850, 1_000)), Some((1_000, 1_200))));
+        assert_eq!(busy_percent((850, 1_000), (1_000, 1_200)), Some(25.0));
+        assert_eq!(busy_percent((850, 1_000), (850, 1_000)), None);
+        assert_eq!(ticks("cpu  1 2 3\n"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_is_read_as_it_was_written() {
+        let args = Args {
+            dir: ".".into(),
+            commit: "c".to_owned(),
+            mode: "full".to_owned(),
+            date: "d".to_owned(),
+            json: Some("-".into()),
+        };
+        let mut out = Vec::new();
+        run(&args, &mut out).await.expect("the machine is known");
+        let machine: Machine = serde_json::from_slice(&out).expect("a machine is read as it was written");
+        assert!(machine.cores > 0 && machine.memory_bytes > 0);
+        assert!(!Machine { busy_percent: Some(3.0), ..machine.clone() }.is_busy());
+        assert!(Machine { busy_percent: Some(30.0), ..machine }.is_busy());
+    }
 
     #[test]
     fn the_processor_and_its_memory_are_found() {

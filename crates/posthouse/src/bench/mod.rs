@@ -263,7 +263,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
         Workload::Lists(args) => lists::run(&args, &mut out).await,
         Workload::Floor(args) => floor::run(&args, &mut out).await,
         Workload::Disk(args) => disk::run(&args, &mut out),
-        Workload::Machine(args) => machine::run(&args, &mut out),
+        Workload::Machine(args) => machine::run(&args, &mut out).await,
         Workload::Page(args) => page::run(&args),
         Workload::Holder(args) => holder::run(&args, &mut out).await,
     }

@@ -658,6 +658,16 @@ impl Results {
                 if machine.debug_build {
                     text += "**A debug build: these figures are of no value.**\n\n";
                 }
+                if machine.is_busy() {
+                    line(
+                        &mut text,
+                        format_args!(
+                            "**The machine was busy with other work ({:.0} % before the first measurement): throughput and latencies are \
+                             worse than Posthouse is, and vary.**\n",
+                            machine.busy_percent.unwrap_or_default()
+                        ),
+                    );
+                }
                 if mode != "full" {
                     text += "This was not the full run: short, few repetitions. Read the figures as a sign of life; \
                              `bench/run --full` takes hours and means them.\n\n";
