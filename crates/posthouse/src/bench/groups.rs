@@ -4,11 +4,12 @@
 use std::io::Write;
 use std::rc::Rc;
 
-use super::lean::{Line, Voice, Wire, leancloud};
+use super::lean::{Line, Voice, Wire, easemob, leancloud};
 use super::load::{self, Load, Scene};
 use super::report::{self, Cast, TalkReport};
 use super::server::Server;
 use super::talk::{self, Member, Role};
+use super::users::Users;
 use super::{Error, Target, check_open_files};
 use crate::peer::{self, BINARY};
 
@@ -25,6 +26,9 @@ pub struct Args {
     /// Members of each, online or not.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=500))]
     members: u32,
+    /// The door. Easemob's needs an own server, because every member is a user that has to be made.
+    #[arg(long, value_enum, default_value = "leancloud")]
+    wire: Wire,
     /// How many of them are online, and talk; at least two are.
     #[arg(long, value_name = "PERCENT", default_value = "50%", value_parser = percent)]
     online: u32,
@@ -45,6 +49,9 @@ impl Args {
 /// Runs the workload.
 pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(), Error> {
     check_open_files(args.groups * args.online_members())?;
+    if args.wire == Wire::Easemob && args.target.url.is_some() {
+        return Err(Error::OwnServerOnly);
+    }
     let server = Server::find(&args.target).await?;
     let played = args.clone();
     let result = talk::on_own_thread(move || play(played, server)).await?;
@@ -54,15 +61,26 @@ pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
 async fn play(args: Args, server: Server) -> Result<TalkReport, Error> {
     let run = load::run_number();
     let online = args.online_members();
-    let place = Rc::new((server.url.clone(), server.app_id.clone()));
     let size = (args.members as usize, online as usize);
-    let gather = |group| group_online(Rc::clone(&place), run, group, size);
     let per_second = (args.target.connections_per_second / online).max(1);
-    let groups = talk::gather("connecting", args.groups as usize, per_second, gather).await?;
+    let count = args.groups as usize;
+    let groups = match (args.wire, &server.easemob) {
+        (Wire::Leancloud, _) => {
+            let place = Rc::new((server.url.clone(), server.app_id.clone()));
+            let gather = |group| leancloud_group(Rc::clone(&place), run, group, size);
+            talk::gather("connecting", count, per_second, gather).await?
+        }
+        (Wire::Easemob, Some(door)) => {
+            let users = Rc::new(Users::of(&server.url, door).await?);
+            let gather = |group| easemob_group(Rc::clone(&users), run, group, size);
+            talk::gather("connecting", count, per_second, gather).await?
+        }
+        (Wire::Easemob, None) => return Err(Error::OwnServerOnly),
+    };
     let (conversations, members): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
     let scene = Scene {
         bench: "groups",
-        wire: Wire::Leancloud,
+        wire: args.wire,
         run,
         cast: Cast {
             clients: args.groups * online,
@@ -73,22 +91,30 @@ async fn play(args: Args, server: Server) -> Result<TalkReport, Error> {
         },
         conversations,
         members: members.into_iter().flatten().collect(),
-        receipts: true,
+        receipts: args.wire == Wire::Leancloud,
         one_order: true,
         back: None,
     };
     load::play(scene, &args.load, &args.target, server).await
 }
 
+fn names(run: u32, group: usize, members: usize) -> Vec<String> {
+    (0..members).map(|index| format!("bench-{run:08x}-{group}-{index}")).collect()
+}
+
+fn member(name: &str, line: Line, voice: Voice, group: usize) -> Member {
+    Member { name: name.to_owned(), line, voice, conversation: group, speaks: true, role: Role::Steady }
+}
+
 /// One group with its members that are online. It is made by the first, before the others come.
-async fn group_online(
+async fn leancloud_group(
     place: Rc<(String, String)>,
     run: u32,
     group: usize,
     (members, online): (usize, usize),
 ) -> Result<(String, Vec<Member>), Error> {
     let (url, app_id) = &*place;
-    let names: Vec<String> = (0..members).map(|index| format!("bench-{run:08x}-{group}-{index}")).collect();
+    let names = names(run, group, members);
     let not_ready = |source: peer::Error| Error::NotReady { client: names[0].clone(), source };
     let ready = async {
         let mut first = Line::connect(url, BINARY, None).await?;
@@ -103,16 +129,42 @@ async fn group_online(
         Ok((cid, lines))
     };
     let (cid, lines) = ready.await.map_err(not_ready)?;
-    let member = |(line, name): (Line, &String)| Member {
-        voice: Voice::Leancloud(leancloud::Voice::new(name, &cid, line.serial())),
-        name: name.clone(),
-        line,
-        conversation: group,
-        speaks: true,
-        role: Role::Steady,
+    let online = lines.into_iter().zip(&names).map(|(line, name)| {
+        let voice = Voice::Leancloud(leancloud::Voice::new(name, &cid, line.serial()));
+        member(name, line, voice, group)
+    });
+    let online = online.collect();
+    Ok((cid, online))
+}
+
+/// The same through the other door, where the back end makes users and groups.
+async fn easemob_group(
+    users: Rc<Users>,
+    run: u32,
+    group: usize,
+    (members, online): (usize, usize),
+) -> Result<(String, Vec<Member>), Error> {
+    let names = names(run, group, members);
+    let not_ready = |source: peer::Error| Error::NotReady { client: names[0].clone(), source };
+    let ready = async {
+        for name in &names {
+            users.token(name).await?;
+        }
+        let id = users.group(&names).await?;
+        let mut lines = Vec::new();
+        for name in &names[..online] {
+            lines.push(users.log_in(name).await?);
+        }
+        Ok((id, lines))
     };
-    let members = lines.into_iter().zip(&names).map(member).collect();
-    Ok((cid, members))
+    let (id, lines) = ready.await.map_err(not_ready)?;
+    let online = lines.into_iter().zip(&names).map(|(line, name)| {
+        // Ids of messages, which no earlier run of the same users has had.
+        let voice = easemob::Voice::new(&users.app_key, name, easemob::To::Group(&id), u64::from(run) << 20);
+        member(name, line, Voice::Easemob(voice), group)
+    });
+    let online = online.collect();
+    Ok((id, online))
 }
 
 #[cfg(test)]

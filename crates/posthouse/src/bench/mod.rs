@@ -50,6 +50,7 @@ pub mod schedule;
 mod server;
 mod storm;
 mod talk;
+mod users;
 
 /// Files that the generator needs besides its sockets.
 const OTHER_FILES: u64 = 64;

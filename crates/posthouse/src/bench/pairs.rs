@@ -4,15 +4,13 @@
 use std::io::Write;
 use std::rc::Rc;
 
-use serde_json::json;
-
 use super::lean::{Line, Voice, Wire, easemob, leancloud};
 use super::load::{self, Load, Scene};
 use super::report::{self, Cast, TalkReport};
-use super::server::{EasemobDoor, Server};
+use super::server::Server;
 use super::talk::{self, Member, Role};
+use super::users::Users;
 use super::{Error, Target, check_open_files};
-use crate::peer::easemob::{Identity, Rest, SOCKET_PATH};
 use crate::peer::{self, BINARY};
 
 /// The arguments of `posthouse bench pairs`.
@@ -123,44 +121,6 @@ async fn leancloud_pair(
     Ok((cid, pair))
 }
 
-/// The users of an Easemob app.
-struct Users {
-    http: String,
-    url: String,
-    app_key: String,
-    app: Rest,
-}
-
-impl Users {
-    async fn of(url: &str, door: &EasemobDoor) -> Result<Self, Error> {
-        let http = url.replacen("ws", "http", 1);
-        let rest = Rest::new(&http, &door.app_key);
-        let app = rest.with_token(&rest.app_token(&door.client_id, &door.client_secret).await?);
-        let url = format!("{}{SOCKET_PATH}", url.trim_end_matches('/'));
-        Ok(Self { http, url, app_key: door.app_key.clone(), app })
-    }
-
-    async fn log_in(&self, name: &str) -> Result<Line, peer::Error> {
-        let grant = json!({ "grant_type": "inherit", "username": name, "autoCreateUser": true });
-        let answer = self.app.ok("POST", "/token", Some(&grant)).await?;
-        let token = answer["access_token"].as_str().map(str::to_owned);
-        let token = token.ok_or_else(|| peer::Error::Incomplete {
-            what: format!("the answer of {} to /token", self.http),
-            field: "access_token",
-        })?;
-        let identity = Identity {
-            app_key: self.app_key.clone(),
-            name: name.to_owned(),
-            resource: format!("webim_web_{name}"),
-            token,
-        };
-        let mut line = Line::connect(&self.url, "", None).await?;
-        line.provision(&identity).await?;
-        line.unread().await?;
-        Ok(line)
-    }
-}
-
 async fn easemob_pair(users: Rc<Users>, run: u32, pair: usize) -> Result<[Member; 2], Error> {
     let names = [name(run, pair * 2), name(run, pair * 2 + 1)];
     let not_ready = |source| Error::NotReady { client: names[0].clone(), source };
@@ -168,7 +128,7 @@ async fn easemob_pair(users: Rc<Users>, run: u32, pair: usize) -> Result<[Member
     let [first, second] = ready.await.map_err(not_ready)?;
     let join = |line, from: &String, to: &String| {
         // Ids of messages, which no earlier run of the same users has had.
-        let voice = easemob::Voice::new(&users.app_key, from, to, u64::from(run) << 20);
+        let voice = easemob::Voice::new(&users.app_key, from, easemob::To::Person(to), u64::from(run) << 20);
         member(from.clone(), line, Voice::Easemob(voice), pair)
     };
     Ok([join(first, &names[0], &names[1]), join(second, &names[1], &names[0])])

@@ -9,6 +9,9 @@ use std::process::{Command, Stdio};
 /// `sysconf(_SC_CLK_TCK)`: 100 on every Linux that we know of.
 const TICKS_PER_SECOND: u64 = 100;
 
+/// As on x86-64; where pages are larger, buffers are told too small.
+const PAGE_BYTES: u64 = 4_096;
+
 /// Figures of a process at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Usage {
@@ -52,7 +55,7 @@ pub fn cores() -> usize {
 #[must_use]
 pub fn kernel_bytes() -> Option<KernelBytes> {
     Some(KernelBytes {
-        tcp_buffers: tcp_pages(&fs::read_to_string("/proc/net/sockstat").ok()?)? * PAGE_BYTES,
+        tcp_buffers: tcp_buffer_bytes()?,
         slab: status_kib(&fs::read_to_string("/proc/meminfo").ok()?, "Slab")? * 1_024,
     })
 }
@@ -65,9 +68,6 @@ pub struct KernelBytes {
     /// The kernel's objects, sockets among them.
     pub slab: u64,
 }
-
-/// Of a page of memory on the machines that we know.
-const PAGE_BYTES: u64 = 4_096;
 
 fn tcp_pages(sockstat: &str) -> Option<u64> {
     let mut words = field(sockstat, "TCP")?.split_whitespace();
@@ -112,6 +112,13 @@ pub fn pin(pid: u32, cpu: u32) -> io::Result<()> {
     } else {
         Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
+}
+
+/// What the kernel holds in TCP buffers, of all processes and on both ends of what is connected here.
+/// Resident memory does not contain it.
+#[must_use]
+pub fn tcp_buffer_bytes() -> Option<u64> {
+    tcp_pages(&fs::read_to_string("/proc/net/sockstat").ok()?).map(|pages| pages * PAGE_BYTES)
 }
 
 /// How many files and sockets this process may have open.
@@ -188,9 +195,10 @@ mod tests {
     }
 
     #[test]
-    fn the_pages_of_tcp_are_found() {
-        let sockstat = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 0 alloc 7 mem 3\nUDP: inuse 1 mem 2\n";
-        assert_eq!(tcp_pages(sockstat), Some(3));
+    fn tcp_buffers_are_found_among_the_sockets() {
+        let sockstat = "sockets: used 9\nTCP: inuse 7 orphan 0 tw 2 alloc 8 mem 31\nUDP: inuse 1 mem 2\n";
+        assert_eq!(tcp_pages(sockstat), Some(31));
+        assert_eq!(tcp_pages("sockets: used 9\n"), None);
     }
 
     #[test]

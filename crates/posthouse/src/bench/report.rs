@@ -149,7 +149,7 @@ pub struct Step {
     pub refused: u64,
     /// Neither accepted nor refused.
     pub unanswered: u64,
-    /// Deliveries that are missing of unanswered messages.
+    /// Deliveries that are missing of unanswered messages, or that were still coming long after the end.
     pub undelivered: u64,
     /// Connections that the server ended; those receivers are owed nothing from then on.
     pub closed: u64,
@@ -163,6 +163,11 @@ pub struct Step {
     pub leaves: u64,
     /// Some of what went wrong, in words.
     pub problems: Vec<String>,
+    /// What the kernel held in TCP buffers when the measured time began, on both ends of all connections
+    /// of the machine; not part of resident memory.
+    pub tcp_buffer_bytes_start: Option<u64>,
+    /// And when it ended.
+    pub tcp_buffer_bytes_end: Option<u64>,
     /// Unknown without the server's process.
     pub server_cost: Option<ServerCost>,
     /// Unknown without `/proc`.
@@ -406,6 +411,9 @@ impl Step {
                 cost.written_bytes_per_message.map_or_else(unknown, |bytes| format!("{bytes:.0} bytes"))
             )?,
             None => writeln!(t, "server CPU and memory unknown: no --server-pid, or that process has ended")?,
+        }
+        if let (Some(from), Some(to)) = (self.tcp_buffer_bytes_start, self.tcp_buffer_bytes_end) {
+            writeln!(t, "kernel's TCP buffers {} -> {}", mebibytes(from), mebibytes(to))?;
         }
         if let Some(cost) = &self.generator_cost {
             writeln!(

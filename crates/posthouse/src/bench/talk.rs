@@ -38,8 +38,11 @@ mod tests;
 
 /// The JavaScript SDK gathers acks for a second (`_doSendAck` is throttled).
 const RECEIPT_DELAY: Duration = Duration::from_secs(1);
-/// How long messages may still arrive after the last was scheduled.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(15);
+/// After the last message was scheduled, an accepted one that has not arrived when nothing at all has
+/// come for so long is lost.
+const SILENCE: Duration = Duration::from_secs(15);
+/// A server that still works off its backlog after this is not waited for.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(300);
 /// From the call of [`phase`] to the first message.
 const LEAD_TIME: Duration = Duration::from_millis(200);
 /// How often the conductor looks at everything that has no time of its own.
@@ -873,13 +876,14 @@ impl Talk {
         }
     }
 
-    /// Looks for what did not come, and begins anew.
-    fn settle_accounts(&mut self) -> Counts {
+    /// Looks for what did not come, and begins anew. After a cut, what is missing may yet come and is not
+    /// called lost.
+    fn settle_accounts(&mut self, is_cut: bool) -> Counts {
         for me in 0..self.clients.len() {
             // By now the witness has seen everything that others have.
             self.compare_view(me);
             self.count_lanes(me);
-            self.settle_open(me);
+            self.settle_open(me, is_cut);
             let client = &mut self.clients[me];
             self.counts.unanswered += client.unanswered.len() as u64;
             client.settled_key = client.unanswered.back().map_or(client.settled_key, |last| last.key);
@@ -893,7 +897,7 @@ impl Talk {
     }
 
     /// Messages of `me` that did not reach everybody.
-    fn settle_open(&mut self, me: usize) {
+    fn settle_open(&mut self, me: usize, is_cut: bool) {
         let sender = &self.clients[me];
         let Some(seat) = sender.seat else { return };
         let receivers = &self.conversations[sender.conversation].members;
@@ -905,7 +909,7 @@ impl Talk {
                 receiver_is_owed && !self.clients[**receiver].lanes[seat as usize].has(counter)
             });
             let missing = missing.count() as u64;
-            if sender.unanswered.iter().any(|sent| sent.counter == counter) {
+            if is_cut || sender.unanswered.iter().any(|sent| sent.counter == counter) {
                 self.counts.undelivered += missing;
             } else {
                 self.counts.lost += missing;
@@ -1009,6 +1013,14 @@ fn help_the_stuck(talk: &Rc<RefCell<Talk>>) {
     while borrowed.flushes.try_join_next().is_some() {}
 }
 
+/// How a phase came to its end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ending {
+    gave_up: bool,
+    /// Before everything had come that was still coming.
+    is_cut: bool,
+}
+
 /// A moment of the measured time.
 #[derive(Debug)]
 struct Sample {
@@ -1016,6 +1028,7 @@ struct Sample {
     acked: u64,
     delivered: u64,
     backlog: u64,
+    tcp_buffer_bytes: Option<u64>,
     server: Option<process::Usage>,
     generator: Option<process::Usage>,
 }
@@ -1038,9 +1051,11 @@ pub(super) async fn phase(talk: &Rc<RefCell<Talk>>, phase: &Phase, server: &Serv
     let bar = progress(phase.length().as_secs(), "warming up");
     let (mut first, mut last) = (None, None);
     let mut look_due = start;
-    let (end, mut deadline) = (start + phase.length(), start + phase.length() + DRAIN_TIME_MAX);
+    let mut end = start + phase.length();
     let mut gave_up = false;
-    loop {
+    // What had come when something came last, and when that was.
+    let mut heard = (0, start);
+    let is_cut = loop {
         let now = Instant::now();
         let mut next = {
             let mut talk = talk.borrow_mut();
@@ -1067,7 +1082,7 @@ pub(super) async fn phase(talk: &Rc<RefCell<Talk>>, phase: &Phase, server: &Serv
             let backlog = talk.unanswered as f64 / f64::from(phase.rate);
             if phase.gives_up && !gave_up && now < end && backlog > BACKLOG_SECONDS_MAX {
                 gave_up = true;
-                deadline = now + DRAIN_TIME_MAX;
+                end = now;
                 // What is left of the schedule counts as not sent.
                 arrivals = Arrivals::new(0, 1.0, 1, Duration::ZERO).peekable();
                 next = now;
@@ -1075,24 +1090,27 @@ pub(super) async fn phase(talk: &Rc<RefCell<Talk>>, phase: &Phase, server: &Serv
         }
         let is_drained = {
             let talk = talk.borrow();
+            let come = talk.counts.acked + talk.counts.delivered + talk.counts.refused;
+            if come > heard.0 || now < end {
+                heard = (come, now);
+            }
             talk.owed == 0 && talk.unanswered == 0
         };
-        if last.is_some() && arrivals.peek().is_none() && (is_drained || now >= deadline) {
-            break;
+        let is_cut = now >= end + DRAIN_TIME_MAX;
+        let is_over = is_drained || is_cut || now >= heard.1 + SILENCE;
+        if last.is_some() && arrivals.peek().is_none() && is_over {
+            break is_cut;
         }
-        next = [start + phase.warm_up, end, deadline]
-            .into_iter()
-            .filter(|due| *due > now)
-            .fold(next, Instant::min);
+        next = [start + phase.warm_up, end].into_iter().filter(|due| *due > now).fold(next, Instant::min);
         // A wait for what is due would be over before others had their turn.
         if next <= Instant::now() {
             yield_now().await;
         } else {
             sleep_until(next).await;
         }
-    }
+    };
     bar.finish_and_clear();
-    figures(talk, phase, first.as_ref(), last.as_ref(), gave_up)
+    figures(talk, phase, first.as_ref(), last.as_ref(), Ending { gave_up, is_cut })
 }
 
 /// Ends the load: whoever is closed from now on is none of the server's faults.
@@ -1110,6 +1128,7 @@ fn sample(talk: &Rc<RefCell<Talk>>, server: &Server) -> Sample {
         acked: talk.counts.acked,
         delivered: talk.counts.delivered,
         backlog: talk.unanswered,
+        tcp_buffer_bytes: process::tcp_buffer_bytes(),
         server: server.usage(),
         generator: process::usage(std::process::id()),
     }
@@ -1133,10 +1152,13 @@ fn figures(
     phase: &Phase,
     first: Option<&Sample>,
     last: Option<&Sample>,
-    gave_up: bool,
+    Ending { gave_up, is_cut }: Ending,
 ) -> Step {
     let mut talk = talk.borrow_mut();
-    let mut counts = talk.settle_accounts();
+    let mut counts = talk.settle_accounts(is_cut);
+    if is_cut {
+        counts.problem(format!("messages still came {} s after the end", DRAIN_TIME_MAX.as_secs()));
+    }
     if gave_up {
         counts.problem(format!("given up with {BACKLOG_SECONDS_MAX} s of traffic unanswered"));
     }
@@ -1178,6 +1200,8 @@ fn figures(
         joins: counts.joins,
         leaves: counts.leaves,
         problems: counts.problems,
+        tcp_buffer_bytes_start: first.and_then(|sample| sample.tcp_buffer_bytes),
+        tcp_buffer_bytes_end: last.and_then(|sample| sample.tcp_buffer_bytes),
         server_cost: server,
         generator_cost: generator,
     }

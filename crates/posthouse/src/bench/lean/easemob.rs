@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::fields::{Fields, Malformed, Value, put_bytes, put_number};
 use super::{Heard, Line, Message};
 use crate::peer::Error;
-use crate::peer::easemob::{Identity, PEOPLE, frame};
+use crate::peer::easemob::{GROUPS, Identity, PEOPLE, frame};
 
 // Numbers of the fields, as in the wire's schema; the tests compare with the generated types.
 const COMMAND: u32 = 8;
@@ -43,7 +43,14 @@ const BODY_CONTENTS: u32 = 4;
 const CONTENT_TYPE: u32 = 1;
 const CONTENT_TEXT: u32 = 2;
 
-/// One logged-in device that writes to one person.
+/// To whom a device writes.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::bench) enum To<'a> {
+    Person(&'a str),
+    Group(&'a str),
+}
+
+/// One logged-in device that writes to one person, or in one group.
 #[derive(Debug)]
 pub(in crate::bench) struct Voice {
     /// The receiver's address.
@@ -59,16 +66,20 @@ pub(in crate::bench) struct Voice {
 
 impl Voice {
     /// `id` is counted up for the messages.
-    pub(in crate::bench) fn new(app_key: &str, from: &str, to: &str, id: u64) -> Self {
+    pub(in crate::bench) fn new(app_key: &str, from: &str, to: To<'_>, id: u64) -> Self {
+        let (to, domain, kind) = match to {
+            To::Person(name) => (name, PEOPLE, BodyType::Chat),
+            To::Group(id) => (id, GROUPS, BodyType::Groupchat),
+        };
         let bare = |name: &str| Jid { name: Some(name.to_owned()), ..Jid::default() }.encode_to_vec();
         let address = Jid {
             app_key: Some(app_key.to_owned()),
             name: Some(to.to_owned()),
-            domain: Some(PEOPLE.to_owned()),
+            domain: Some(domain.to_owned()),
             client_resource: None,
         };
         let mut body_head = Vec::new();
-        put_number(&mut body_head, BODY_TYPE, small(BodyType::Chat.into()));
+        put_number(&mut body_head, BODY_TYPE, small(kind.into()));
         put_bytes(&mut body_head, BODY_FROM, &bare(from));
         put_bytes(&mut body_head, BODY_TO, &bare(to));
         Self { to: address.encode_to_vec(), body_head, id, inner: Vec::new(), outer: Vec::new() }
@@ -312,7 +323,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_what_the_generated_types_say() {
-        let mut voice = Voice::new("org#app", "tom", "jerry", 8);
+        let mut voice = Voice::new("org#app", "tom", To::Person("jerry"), 8);
         let mut out = Vec::new();
         assert_eq!(voice.say(&mut out, b"content"), 9);
         let to = Jid {
@@ -335,6 +346,19 @@ mod tests {
         out.clear();
         heartbeat(&mut out);
         assert_eq!(MSync::decode(&*out).unwrap(), frame(Command::Unread, None));
+    }
+
+    #[test]
+    fn what_is_said_in_a_group_is_addressed_to_it() {
+        let mut voice = Voice::new("org#app", "tom", To::Group("17"), 0);
+        let mut out = Vec::new();
+        voice.say(&mut out, b"content");
+        let sync = CommSyncUl::decode(MSync::decode(&*out).unwrap().payload.unwrap()).unwrap();
+        let meta = Meta::decode(sync.meta.unwrap()).unwrap();
+        let to = meta.to.unwrap();
+        assert_eq!((to.name.as_deref(), to.domain.as_deref()), (Some("17"), Some(GROUPS)));
+        let body = MessageBody::decode(meta.payload.unwrap()).unwrap();
+        assert_eq!((body.r#type, body.to), (Some(BodyType::Groupchat.into()), bare("17")));
     }
 
     #[test]

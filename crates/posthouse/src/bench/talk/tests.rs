@@ -129,7 +129,7 @@ impl Stage {
             gives_up: false,
         };
         let acked = self.talk.counts.acked;
-        let step = figures(&Rc::new(RefCell::new(self.talk)), &phase, None, None, false);
+        let step = figures(&Rc::new(RefCell::new(self.talk)), &phase, None, None, Ending::default());
         assert_eq!(step.acked, acked);
         step
     }
@@ -179,6 +179,16 @@ fn the_last_message_can_be_lost_too() {
         let mut stage = Stage::usual().await;
         stage.exchange(1, &[]);
         assert_eq!(stage.end().lost, 4);
+    });
+}
+
+#[test]
+fn what_was_still_on_its_way_at_a_cut_is_not_called_lost_and_passes_no_run() {
+    on_stage(async {
+        let mut stage = Stage::usual().await;
+        stage.exchange(1, &[1, 2, 3]);
+        let counts = stage.talk.settle_accounts(true);
+        assert_eq!((counts.lost, counts.undelivered), (0, 1));
     });
 }
 
@@ -375,7 +385,7 @@ fn a_later_phase_does_not_pay_for_an_earlier_one() {
     on_stage(async {
         let mut stage = Stage::usual().await;
         stage.say(0);
-        let earlier = stage.talk.settle_accounts();
+        let earlier = stage.talk.settle_accounts(false);
         assert_eq!((earlier.unanswered, earlier.undelivered), (1, 4));
         // Too late to count, and no problem.
         stage.ack(0, 1);
