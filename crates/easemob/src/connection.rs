@@ -142,8 +142,8 @@ impl Connection {
     }
 
     async fn on_request(&mut self, uplink: Uplink, out: &mut Outbox) -> Flow {
-        counter!("posthouse_commands_total", "command" => label(&uplink)).increment(1);
         let gateway = Arc::clone(&self.gateway);
+        gateway.meters().count(&uplink);
         let posthouse = gateway.posthouse();
         match (&mut self.state, uplink) {
             (_, Uplink::Provision(login)) => self.provision(&login, out).await,
@@ -1011,18 +1011,6 @@ fn refuse_unread(posthouse: &Posthouse, refusal: Refusal, out: &mut Outbox) {
 
 fn count_error(code: &'static str) {
     counter!("posthouse_errors_total", "code" => code).increment(1);
-}
-
-/// The command as the value of a metric's label.
-fn label(uplink: &Uplink) -> &'static str {
-    match uplink {
-        Uplink::Provision(_) => "msync/provision",
-        Uplink::Unread => "msync/unread",
-        Uplink::Pull(_) => "msync/pull",
-        Uplink::Roam(_) => "msync/roam",
-        Uplink::Send(_) => "msync/send",
-        Uplink::Logout => "msync/logout",
-    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod error;
 mod guesses;
 mod inbound;
 pub mod keys;
+mod meters;
 mod outbound;
 pub mod query;
 mod rest;
@@ -32,6 +33,7 @@ pub mod wire;
 
 use auth::Auth;
 use connection::Connection;
+use meters::Meters;
 use rest::uploads::Uploads;
 
 /// The least time for which a client may be silent: SDKs look every 30 s whether they have heard
@@ -44,6 +46,7 @@ pub struct Easemob {
     auth: Auth,
     blobs: Arc<dyn Blobs>,
     uploads: Uploads,
+    meters: Meters,
     limits: Limits,
     drain: DrainSignal,
 }
@@ -73,6 +76,7 @@ impl Easemob {
             auth: Auth::new(&token_key),
             blobs,
             uploads: Uploads::new(),
+            meters: Meters::new(),
             limits,
             drain,
         })
@@ -106,6 +110,10 @@ impl Easemob {
         let (limits, drain) = (self.limits.clone(), self.drain.clone());
         posthouse_transport::serve_stream(stream, limits, drain, move |pusher| Connection::new(self, pusher))
             .await;
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     pub(crate) fn posthouse(&self) -> &Arc<Posthouse> {

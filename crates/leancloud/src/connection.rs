@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use metrics::counter;
+use metrics::{Counter, counter};
 use posthouse_core::app::App;
 use posthouse_core::conversation::Found;
 use posthouse_core::event::{Bulletin, Event, Patch};
@@ -263,7 +263,7 @@ impl Connection {
     async fn on_command(&mut self, mut command: GenericCommand, out: &mut Outbox) -> Flow {
         let envelope = Envelope::of(&command);
         let request = Command::take(&mut command);
-        counter!("posthouse_commands_total", "command" => request.label()).increment(1);
+        self.gateway.meters().count(&request);
         let desk = self.session_of(&envelope).map(|session| Desk {
             posthouse: Arc::clone(self.gateway.posthouse()),
             caller: self.gateway.posthouse().with_present_settings(&session.caller),
@@ -321,7 +321,7 @@ impl Connection {
                 self.answer(out, &envelope, &desk.online(&body));
             }
             (Some(desk), Command::Direct(body)) => {
-                if let Some(ack) = desk.post(body).await {
+                if let Some(ack) = desk.post(body, &self.gateway.meters().messages_in).await {
                     self.answer(out, &envelope, &ack);
                 }
             }
@@ -719,7 +719,7 @@ impl Connection {
             // Of what this wire has no word for there is nothing to print.
             if !print.is_empty() {
                 if matches!(**event, Event::MessagePosted { .. }) {
-                    counter!("posthouse_messages_out_total").increment(1);
+                    self.gateway.meters().messages_out.increment(1);
                 }
                 out.push(self.framing.address(&print, session.caller.client.as_str()));
             }
@@ -1031,7 +1031,7 @@ impl Desk {
     }
 
     /// The ack of a message; `None` where the client wants none.
-    async fn post(&self, direct: DirectCommand) -> Option<GenericCommand> {
+    async fn post(&self, direct: DirectCommand, accepted: &Counter) -> Option<GenericCommand> {
         let cid = direct.cid.clone();
         let post = match inbound::post_message(direct, &self.caller.app.settings) {
             Ok(post) => post,
@@ -1042,7 +1042,7 @@ impl Desk {
         let silent = post.keep == Keep::Transient && !self.interests.transient_acks();
         match self.posthouse.post_message(&self.caller, post).await {
             Ok(posted) => {
-                counter!("posthouse_messages_in_total").increment(1);
+                accepted.increment(1);
                 // Nothing but these three: any `code`, even 0, means failure to every SDK.
                 let ack = GenericCommand {
                     ack_message: Some(AckCommand {

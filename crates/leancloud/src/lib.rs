@@ -23,6 +23,7 @@ mod content;
 pub mod error;
 pub mod inbound;
 pub mod keys;
+mod meters;
 pub mod outbound;
 pub mod query;
 mod rest;
@@ -32,12 +33,14 @@ pub use connection::Interests;
 
 use auth::TokenKey;
 use connection::Connection;
+use meters::Meters;
 use wire::framing::Framing;
 
 /// The gateway. One serves every app and every socket.
 pub struct LeanCloud {
     posthouse: Arc<Posthouse>,
     tokens: TokenKey,
+    meters: Meters,
     limits: Limits,
     drain: DrainSignal,
 }
@@ -59,7 +62,8 @@ impl LeanCloud {
         limits: Limits,
         drain: DrainSignal,
     ) -> Arc<Self> {
-        Arc::new(Self { posthouse, tokens: TokenKey::new(&token_key), limits, drain })
+        let (tokens, meters) = (TokenKey::new(&token_key), Meters::new());
+        Arc::new(Self { posthouse, tokens, meters, limits, drain })
     }
 
     /// The HTTP routes that SDKs call. It has no fallback: requests for a WebSocket come to
@@ -102,6 +106,10 @@ impl LeanCloud {
 
     fn tokens(&self) -> &TokenKey {
         &self.tokens
+    }
+
+    fn meters(&self) -> &Meters {
+        &self.meters
     }
 }
 
