@@ -5,7 +5,8 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -31,6 +32,9 @@ pub struct Ticket {
 struct Shared {
     /// `None` while the server runs; then the instant the grace time is over.
     until: watch::Sender<Option<Instant>>,
+    /// How often `until` was set: read before anybody looks there, which takes a lock that all
+    /// connections share.
+    settings: AtomicUsize,
     open: watch::Sender<usize>,
 }
 
@@ -38,7 +42,11 @@ impl Drain {
     /// A drain that has not begun.
     #[must_use]
     pub fn new() -> Self {
-        let shared = Arc::new(Shared { until: watch::Sender::new(None), open: watch::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            until: watch::Sender::new(None),
+            settings: AtomicUsize::new(0),
+            open: watch::Sender::new(0),
+        });
         Self { signal: DrainSignal { shared } }
     }
 
@@ -57,6 +65,7 @@ impl Drain {
             let sooner = until.is_none_or(|current| wanted < current);
             if sooner {
                 *until = Some(wanted);
+                self.signal.shared.settings.fetch_add(1, Ordering::Release);
             }
             sooner
         });
@@ -122,7 +131,7 @@ impl DrainSignal {
     pub(crate) fn watch(&self) -> DrainWatch {
         let mut receiver = self.shared.until.subscribe();
         receiver.mark_changed();
-        DrainWatch { _signal: self.clone(), wait: Box::pin(changed(receiver)) }
+        DrainWatch { signal: self.clone(), seen: None, wait: Box::pin(changed(receiver)) }
     }
 }
 
@@ -131,8 +140,10 @@ pub(crate) struct DrainWatch {
     /// One wait for as long as nothing changes. To make one for each turn of a connection's loop would
     /// take a lock that all connections share, twice.
     wait: Pin<Box<dyn Future<Output = (Instant, Until)> + Send>>,
+    /// How often the end was set, and who is to be woken, when the wait was looked at last.
+    seen: Option<(usize, Waker)>,
     /// Keeps the sender alive, so that the wait cannot fail.
-    _signal: DrainSignal,
+    signal: DrainSignal,
 }
 
 type Until = watch::Receiver<Option<Instant>>;
@@ -157,7 +168,16 @@ impl DrainWatch {
 
     /// As [`Self::changed`], for a loop that polls by hand.
     pub(crate) fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
-        let (at, until) = ready!(self.wait.as_mut().poll(cx));
+        let settings = self.signal.shared.settings.load(Ordering::Acquire);
+        if self.seen.as_ref().is_some_and(|(seen, woken)| *seen == settings && woken.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        self.seen = None;
+        let polled = self.wait.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.seen = Some((settings, cx.waker().clone()));
+        }
+        let (at, until) = ready!(polled);
         self.wait = Box::pin(changed(until));
         Poll::Ready(at)
     }
