@@ -337,9 +337,16 @@ fn create_app(program: &Path, folder: &Path, app_id: &str, door: &EasemobDoor) -
     finish(create)?;
     // Lists are filled by REST, because one call reaches hundreds, and few clients do the work of many.
     let mut set = own_command(program, None, folder);
-    set.args(["app", "set", app_id, "rest_messages_in_conversation_list=write", "preset=unlimited", LIST_COUNT])
-        .arg("--data")
-        .arg(folder);
+    set.args([
+        "app",
+        "set",
+        app_id,
+        "rest_messages_in_conversation_list=write",
+        "preset=unlimited",
+        LIST_COUNT,
+    ])
+    .arg("--data")
+    .arg(folder);
     finish(set)
 }
 

@@ -7,7 +7,7 @@
 //!
 //! A message is only written into the log; its conversation's [tail](super::tail) is brought into the
 //! index before a job that needs the rows ([`Touches`]), or in runs over all conversations that ride along
-//! in later commits, one begun each [`RUN_EVERY`] or when the tails are long.
+//! in later commits, one begun each [`RUN_EVERY_MS`] or when the tails are long.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -46,8 +46,8 @@ const CROWD: usize = 64;
 const COMMIT_SPACING: Duration = Duration::from_millis(1);
 
 /// How long a message may wait for the index while nobody asks for it. Longer runs share more pages;
-/// what waits is read again after a crash.
-const RUN_EVERY: Duration = Duration::from_secs(10);
+/// what waits is read again after a crash. In milliseconds of the store's clock.
+const RUN_EVERY_MS: i64 = 10_000;
 
 /// And how much memory may wait.
 const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -302,7 +302,7 @@ pub(super) struct Run {
     /// Files in which something was said since it began.
     spoken: HashSet<FileKey>,
     /// When the first of that was said.
-    since: Instant,
+    since: Timestamp,
 }
 
 impl Run {
@@ -313,7 +313,7 @@ impl Run {
             until: None,
             files: Vec::new(),
             spoken: files.collect(),
-            since: Instant::now(),
+            since: Timestamp(i64::MIN),
         }
     }
 
@@ -321,20 +321,26 @@ impl Run {
         self.until.is_some()
     }
 
-    fn said_in(&mut self, file: FileKey) {
+    fn said_in(&mut self, file: FileKey, now: Timestamp) {
         if self.spoken.is_empty() {
-            self.since = Instant::now();
+            self.since = now;
         }
         self.spoken.insert(file);
     }
 
     /// Gives up; the next run does it all.
-    fn stop(&mut self) {
+    fn stop(&mut self, now: Timestamp) {
         self.until = None;
         self.conversations.clear();
         for file in std::mem::take(&mut self.files) {
-            self.said_in(file);
+            self.said_in(file, now);
         }
+    }
+
+    /// How long the next run can wait, in milliseconds. A clock that was set back makes nobody wait longer.
+    fn due_in_ms(&self, now: Timestamp) -> i64 {
+        let waited = now.0.saturating_sub(self.since.0);
+        if waited < 0 { 0 } else { (RUN_EVERY_MS - waited).max(0) }
     }
 }
 
@@ -384,7 +390,8 @@ impl Writer {
         if self.run.is_under_way() {
             return Some(Instant::now());
         }
-        (!self.run.spoken.is_empty()).then(|| self.run.since + RUN_EVERY)
+        let due_in = self.run.due_in_ms(self.options.clock.now()).unsigned_abs();
+        (!self.run.spoken.is_empty()).then(|| Instant::now() + Duration::from_millis(due_in))
     }
 
     fn write(&mut self, mut jobs: Vec<Box<dyn Job>>) {
@@ -437,8 +444,9 @@ impl Writer {
             }
             if state.is_err() {
                 self.hots.clear();
-                self.run.said_in(*file);
-                self.run.stop();
+                let now = self.options.clock.now();
+                self.run.said_in(*file, now);
+                self.run.stop(now);
             }
         }
         let is_kept = |id: ConversationId| batch.touched.get(&FileKey::of(id)).is_some_and(Result::is_ok);
@@ -535,7 +543,7 @@ impl Writer {
             let hot = self.hots.said(&entry);
             self.tails.push(entry.with_own_bytes(), hot);
             *batch.said.entry(id).or_default() += 1;
-            self.run.said_in(files[0]);
+            self.run.said_in(files[0], now);
         }
         files
     }
@@ -620,7 +628,7 @@ impl Writer {
     fn begin_run(&mut self) {
         let (len, bytes) = self.tails.size();
         let long = len >= self.options.tail_max.max(1) || bytes >= TAIL_BYTES_MAX;
-        let due = long || self.run.since.elapsed() >= RUN_EVERY;
+        let due = long || self.run.due_in_ms(self.options.clock.now()) == 0;
         if !self.run.is_under_way() && !self.run.spoken.is_empty() && due {
             self.begin_run_now();
         }
@@ -642,7 +650,7 @@ impl Writer {
                 Ok(count) => left = left.saturating_sub(count),
                 Err(error) => {
                     tracing::warn!(%error, "messages wait longer for the index");
-                    self.run.stop();
+                    self.run.stop(self.options.clock.now());
                     return;
                 }
             }
@@ -655,7 +663,7 @@ impl Writer {
             });
             if marked.is_err() {
                 self.run.files.push(file);
-                return self.run.stop();
+                return self.run.stop(self.options.clock.now());
             }
         }
         self.run.until = None;
@@ -663,7 +671,7 @@ impl Writer {
 
     /// Leaves nothing to the next start.
     fn index_everything(&mut self) {
-        self.run.stop();
+        self.run.stop(self.options.clock.now());
         if self.run.spoken.is_empty() {
             return;
         }
