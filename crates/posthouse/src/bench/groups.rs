@@ -80,6 +80,7 @@ async fn play(args: Args, server: Server) -> Result<TalkReport, Error> {
     let (conversations, members): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
     let scene = Scene {
         bench: "groups",
+        usual_rate: 50,
         wire: args.wire,
         run,
         cast: Cast {

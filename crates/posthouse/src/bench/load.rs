@@ -17,9 +17,10 @@ use crate::adapter::SystemChance;
 /// Load, time and size of messages.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Load {
-    /// Messages a second, in all; with --ladder, of the first step.
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) rate: u32,
+    /// Messages a second, in all; with --ladder, of the first step [default: 1000 for pairs, 50 for
+    /// groups, 20 for a room].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// Measured time; with --ladder, of each step.
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
@@ -35,7 +36,7 @@ pub(super) struct Load {
     /// Look for the capacity: raise the rate by a quarter at a time while acks take less than 200 ms and
     /// deliveries at most 250 ms (p99), nothing goes wrong, and no backlog is left.
     #[arg(long)]
-    pub(super) ladder: bool,
+    ladder: bool,
     /// The most steps of a ladder.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100), requires = "ladder")]
     steps: u32,
@@ -56,6 +57,8 @@ pub(super) fn run_number() -> u32 {
 /// Clients that are ready to talk.
 pub(super) struct Scene {
     pub(super) bench: &'static str,
+    /// Messages a second, unless the load says otherwise.
+    pub(super) usual_rate: u32,
     pub(super) wire: Wire,
     pub(super) run: u32,
     pub(super) cast: Cast,
@@ -86,8 +89,9 @@ pub(super) async fn play(
     };
     let has_slow = scene.cast.slow > 0;
     let (talk, listening) = Talk::begin(plan, scene.conversations, scene.members, scene.back.as_ref());
+    let rate = load.rate.unwrap_or(scene.usual_rate);
     let mut phase = Phase {
-        rate: load.rate,
+        rate,
         warm_up: Duration::from_secs(load.warm_up),
         measured: Duration::from_secs(load.seconds),
         seed,
@@ -99,7 +103,7 @@ pub(super) async fn play(
     let mut capacity = None;
     if load.ladder {
         phase.slow = has_slow;
-        let mut ladder = Ladder::new(load.rate, load.steps);
+        let mut ladder = Ladder::new(rate, load.steps);
         while let Some(rate) = ladder.step() {
             phase.rate = rate;
             phase.seed = seed.wrapping_add(steps.len() as u64);

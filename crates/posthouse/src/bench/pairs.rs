@@ -68,6 +68,7 @@ async fn play(args: Args, server: Server) -> Result<TalkReport, Error> {
     }
     let scene = Scene {
         bench: "pairs",
+        usual_rate: 1_000,
         wire: args.wire,
         run,
         cast: Cast {

@@ -93,7 +93,7 @@ pub struct ServerCost {
 /// What the measured time cost the load generator. Near one core, it is what limits the figures.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct GeneratorCost {
-    /// CPU time by accepted message.
+    /// CPU time by sent message.
     pub cpu_us_per_message: f64,
     /// CPU time by delivery.
     pub cpu_us_per_delivery: f64,

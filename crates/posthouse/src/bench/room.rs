@@ -118,6 +118,7 @@ async fn play(args: Args, server: Server) -> Result<TalkReport, Error> {
     });
     let scene = Scene {
         bench: "room",
+        usual_rate: 20,
         wire: Wire::Leancloud,
         run,
         cast: Cast {
@@ -130,7 +131,7 @@ async fn play(args: Args, server: Server) -> Result<TalkReport, Error> {
         },
         conversations: vec![cid],
         members,
-        // SDKs ack nothing in rooms.
+        // The JavaScript SDK acks nothing in rooms.
         receipts: false,
         one_order: true,
         back: Some(back),

@@ -93,7 +93,7 @@ pub(super) struct Plan {
     pub(super) wire: Wire,
     pub(super) run: u32,
     pub(super) payload: usize,
-    /// Whether receivers ack what arrives, as SDKs do outside of rooms.
+    /// Whether receivers ack what arrives, as the JavaScript SDK does outside of rooms.
     pub(super) receipts: bool,
     /// Whether all members must see one order; of use where more than two talk.
     pub(super) one_order: bool,
@@ -1025,6 +1025,7 @@ struct Ending {
 #[derive(Debug)]
 struct Sample {
     at: Instant,
+    sent: u64,
     acked: u64,
     delivered: u64,
     backlog: u64,
@@ -1125,6 +1126,7 @@ fn sample(talk: &Rc<RefCell<Talk>>, server: &Server) -> Sample {
     let talk = talk.borrow();
     Sample {
         at: Instant::now(),
+        sent: talk.counts.sent,
         acked: talk.counts.acked,
         delivered: talk.counts.delivered,
         backlog: talk.unanswered,
@@ -1224,7 +1226,8 @@ fn costs(first: &Sample, last: &Sample) -> (Option<ServerCost>, Option<Generator
     let generator = first.generator.zip(last.generator).map(|(from, to)| {
         let cpu_us = (to.cpu_ms - from.cpu_ms) as f64 * 1_000.0;
         GeneratorCost {
-            cpu_us_per_message: cpu_us / messages,
+            // With a backlog, what is sent costs it more than what is acked.
+            cpu_us_per_message: cpu_us / (last.sent - first.sent) as f64,
             cpu_us_per_delivery: cpu_us / deliveries,
             cores: cpu_us / 1_000_000.0 / seconds,
         }
