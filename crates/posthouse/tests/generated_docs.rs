@@ -22,6 +22,15 @@ fn check(name: &str, wanted: &str) {
     );
 }
 
+#[test]
+fn performance() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // The page, and a chart for each ladder that was climbed.
+    for (path, wanted) in posthouse::bench::page::render(&root).unwrap() {
+        check(path.strip_prefix("docs").unwrap().to_str().unwrap(), &wanted);
+    }
+}
+
 const GENERATED: &str = "<!-- Generated from the code; change the doc comments there. -->\n";
 
 #[test]
