@@ -1,7 +1,7 @@
 //! Askers, each on a connection of its own, that ask and wait for the answer: the load of all workloads
 //! that read.
 //!
-//! With a rate it is open loop, as [`schedule`](super::schedule) says: latency counts from the scheduled time, also
+//! With a rate it is open loop, as [`schedule`] says: latency counts from the scheduled time, also
 //! while the asker still waits for the answer before. Without one, everybody asks again at once, which
 //! tells what the server can do and nothing about what a user would wait.
 
