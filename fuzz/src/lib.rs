@@ -10,6 +10,10 @@ use posthouse_core::app::Settings;
 use posthouse_core::conversation::{Conversation, Kind, MemberSet};
 use posthouse_core::id::{ClientId, ConversationId};
 use posthouse_core::time::Timestamp;
+use posthouse_easemob::query::{CONVERSATIONS_PAGE_MAX, client_of, group_of};
+use posthouse_easemob::query::{
+    Cursor, HISTORY_PAGE_MAX, HistoryAsked, Query, conversations_page, decode as unescape,
+};
 use posthouse_easemob::wire::bodies;
 use posthouse_easemob::wire::frame::{self, Downlink, ProvisionReply, Status, Uplink};
 use posthouse_easemob::wire::jid::Jid;
@@ -306,4 +310,37 @@ fn conversations() -> Vec<Conversation> {
         ..pair
     };
     vec![pair, room]
+}
+
+/// A REST call: its query string, and after a zero byte the body of a request for history.
+pub fn rest_calls(bytes: &[u8]) -> bool {
+    let (text, body) = match bytes.iter().position(|byte| *byte == 0) {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (bytes, &bytes[bytes.len()..]),
+    };
+    let text = String::from_utf8_lossy(text);
+    let query = Query::parse(Some(&text));
+    let echoed = Value::Object(query.params()).to_string();
+    // Escapes of JSON take six bytes, and each parameter a few of its own.
+    assert!(echoed.len() <= 16 * text.len() + 16, "{} bytes became {}", text.len(), echoed.len());
+    for name in ["limit", "pagesize", "pageSize", "pageNum"] {
+        assert!(query.clamped(name, 10, 100).is_ok_and(|number| number <= 100) || query.has(name));
+    }
+    if let Ok((size, _)) = conversations_page(&query) {
+        assert!((1..=CONVERSATIONS_PAGE_MAX).contains(&size));
+    }
+    for cursor in [query.get("cursor").unwrap_or_default(), &text] {
+        if let Ok(cursor) = Cursor::parse(cursor) {
+            assert_eq!(Cursor::parse(&cursor.text()), Ok(cursor), "what we write we can read");
+        }
+    }
+    let segment = unescape(&text);
+    assert!(segment.len() <= text.len(), "unescaping makes nothing longer");
+    let named = client_of(&segment).is_some() || group_of(&segment).is_some();
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return named };
+    let Ok(asked) = HistoryAsked::parse(&body, "acme#shop") else { return named };
+    if let Some(query) = asked.query(ConversationId::lasting(7), true) {
+        assert!((1..=HISTORY_PAGE_MAX).contains(&query.limit));
+    }
+    true
 }

@@ -94,6 +94,26 @@ fn msync_bodies() {
     });
 }
 
+#[test]
+fn rest_calls() {
+    fuzz("rest_calls", targets::rest_calls, |corpus, chance| {
+        let words: &[&[u8]] = &[
+            b"%",
+            b"%00",
+            b"%f0%9f",
+            b"&",
+            b"=",
+            b"cursor=",
+            b"&&limit=",
+            b"\0{\"queue\":",
+            b"[[[[",
+            b"1e999",
+            b"-1",
+        ];
+        mutate(corpus, words, chance)
+    });
+}
+
 /// Conditions of a `where`, right in form and mostly in meaning.
 fn conditions(chance: &SeededChance, depth: usize) -> String {
     let fields = [

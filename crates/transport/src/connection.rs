@@ -80,7 +80,7 @@ const CONTROLS_PER_SECOND: u32 = 10;
 const CONTROLS_BURST: u32 = 100;
 
 /// Messages in which a peer has to log in; a login is one or two.
-const MESSAGES_BEFORE_LOGIN: u32 = 64;
+const MESSAGES_BEFORE_LOGIN: u32 = 256;
 
 /// How long the pushes of a busy connection may wait for more, so that one write carries them all.
 /// Timers of the runtime are late by up to a millisecond, so it is never longer than 20 ms.

@@ -515,7 +515,7 @@ async fn without_a_limit_nothing_is_read_slowly() {
 async fn a_stranger_has_some_messages_to_log_in() {
     let mut rig = Rig::start(Limits::default()).await;
     for round in 0..2 {
-        for _ in 0..63 {
+        for _ in 0..255 {
             rig.say("who am I").await;
             assert_eq!(rig.hear().await, Message::text("who am I"));
         }
@@ -527,7 +527,7 @@ async fn a_stranger_has_some_messages_to_log_in() {
         rig.say("logout").await;
         assert_eq!(rig.hear().await, Message::text("bye"), "{round}");
     }
-    for _ in 0..64 {
+    for _ in 0..256 {
         rig.say("who am I").await;
         assert_eq!(rig.hear().await, Message::text("who am I"));
     }
