@@ -11,6 +11,10 @@ use posthouse::{apps, bench, demo};
 use posthouse_store::SqliteStore;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// See `docs/adr/0018-the-path-outside-the-store.md` for what others cost.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A small, fast, trustworthy instant-messaging server.
 ///
 /// Speaks the wire of LeanCloud Realtime, so that shipped apps keep working when their server
