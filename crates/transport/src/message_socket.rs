@@ -50,6 +50,28 @@ pub(crate) struct MessageSocket<S> {
 struct Fragments {
     is_text: bool,
     payload: Vec<u8>,
+    /// How much of a text is known to be UTF-8.
+    checked: usize,
+}
+
+impl Fragments {
+    /// Whether what has come can still become a message: a text that can't is refused at once (8.1).
+    fn may_go_on(&mut self) -> bool {
+        if !self.is_text {
+            return true;
+        }
+        match str::from_utf8(&self.payload[self.checked..]) {
+            Ok(_) => {
+                self.checked = self.payload.len();
+                true
+            }
+            Err(bad) => {
+                self.checked += bad.valid_up_to();
+                // A character that is cut short may go on in the next fragment.
+                bad.error_len().is_none()
+            }
+        }
+    }
 }
 
 /// What came from the peer.
@@ -252,8 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MessageSocket<S> {
                 if header.is_final {
                     return Some(message(fragments.is_text, fragments.payload));
                 }
-                self.fragments = Some(fragments);
-                None
+                self.go_on(fragments)
             }
             _ if self.fragments.is_some() => Some(BROKEN),
             text_or_binary => {
@@ -261,10 +282,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MessageSocket<S> {
                 if header.is_final {
                     return Some(message(is_text, plain(payload.len())));
                 }
-                self.fragments = Some(Box::new(Fragments { is_text, payload: plain(payload.len()) }));
-                None
+                self.go_on(Box::new(Fragments { is_text, payload: plain(payload.len()), checked: 0 }))
             }
         }
+    }
+
+    fn go_on(&mut self, mut fragments: Box<Fragments>) -> Option<Received> {
+        let may_go_on = fragments.may_go_on();
+        self.fragments = Some(fragments);
+        (!may_go_on).then_some(NOT_UTF8)
     }
 
     /// The peer's goodbye, which is repeated to it.
@@ -583,6 +609,17 @@ mod tests {
             let binary = Received::Message(Frame::Binary(Bytes::from_static(b"x")));
             assert_eq!(all, [Received::Control, text, binary, Received::Closed], "{piece}");
         }
+    }
+
+    #[tokio::test]
+    async fn text_in_pieces_is_refused_as_soon_as_it_can_be_none() {
+        let (cut, rest) = "\u{732b}".as_bytes().split_at(1);
+        let whole = [client(0x01, cut), client(0x00, rest), client(0x80, b"!")].concat();
+        assert_eq!(received(&whole, 5).await[0], Received::Message(Frame::text("\u{732b}!")));
+        let broken = [client(0x01, cut), client(0x00, b"x"), client(0x89, b"never read")].concat();
+        assert_eq!(received(&broken, 5).await, [NOT_UTF8]);
+        let never_ended = [client(0x01, cut), client(0x80, b"")].concat();
+        assert_eq!(received(&never_ended, 5).await, [NOT_UTF8]);
     }
 
     #[tokio::test]
