@@ -109,7 +109,7 @@ fn fifty_who_speak_at_once_are_heard_in_one_order_by_all() {
     use plan::{Act, Dice, Step, Wish};
 
     let seed = setting("POSTHOUSE_SIM_SEED").unwrap_or(1);
-    let door = |number: u8| if number % 2 == 0 { Door::LeanCloud } else { Door::Easemob };
+    let door = |number: u8| if number.is_multiple_of(2) { Door::LeanCloud } else { Door::Easemob };
     let cast: Cast =
         (0..50).map(|number| (format!("p{number}"), door(number), vec!["webim_1".to_owned()])).collect();
     let mut dice = Dice::new(seed);

@@ -154,24 +154,18 @@ where
     loop {
         // By hand, because a `select!` would make and register all five waits anew each time.
         let event = poll_fn(|cx| {
-            // A full queue has woken this task with its first push, so nobody has to wait for this.
-            if overflow.has_happened() {
+            if overflow.poll_happened(cx).is_ready() {
                 return Poll::Ready(Event::Overflow);
             }
             if let Poll::Ready(until) = drain.poll_changed(cx) {
                 return Poll::Ready(Event::Drain(until));
             }
-            match &mut floods.paused {
-                None => {
-                    if let Poll::Ready(received) = socket.poll_received(cx) {
-                        return Poll::Ready(Event::Inbound(received));
-                    }
+            if let Some(pause) = &mut floods.paused {
+                if pause.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::ReadOn);
                 }
-                Some(pause) => {
-                    if pause.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Event::ReadOn);
-                    }
-                }
+            } else if let Poll::Ready(received) = socket.poll_received(cx) {
+                return Poll::Ready(Event::Inbound(received));
             }
             if pushers_left && let Poll::Ready(push) = queue.poll_recv(cx) {
                 return Poll::Ready(Event::Push(push));

@@ -316,7 +316,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MessageSocket<S> {
     /// Adds a message to what is to be written.
     pub(crate) fn feed(&mut self, frame: &Frame) -> Result<(), TooMuch> {
         let size = frame.payload().len() + HEADER_MAX;
-        if self.unwritten.len() - self.unwritten_at + size > UNWRITTEN_MAX {
+        // What may come in may go out.
+        let max = UNWRITTEN_MAX.max(self.message_max + HEADER_MAX);
+        if self.unwritten.len() - self.unwritten_at + size > max {
             return Err(TooMuch);
         }
         match frame {

@@ -2,11 +2,13 @@
 //! the task that owns it. Pushing never blocks; the bound's behaviour is to
 //! give the connection up as slow, because a sender never waits for a receiver.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use tokio::sync::{Notify, mpsc};
+use futures_util::task::AtomicWaker;
+use tokio::sync::mpsc;
 
 /// A queue of at most `bound` pushes (at least one), which is full as well once its pushes keep
 /// `bytes_max` bytes. Of pushes at the same moment, each finds it as it was before.
@@ -15,7 +17,7 @@ pub fn send_queue<T>(bound: usize, bytes_max: usize) -> (Pusher<T>, Queue<T>) {
     let (sender, receiver) = mpsc::channel(bound.max(1));
     let overflow = Arc::new(Overflow {
         happened: AtomicBool::new(false),
-        wake: Notify::new(),
+        wake: AtomicWaker::new(),
         bytes: AtomicUsize::new(0),
         bytes_max: bytes_max.max(1),
     });
@@ -52,7 +54,7 @@ struct Weighed<T> {
 /// The bound was hit: said once, never taken back.
 pub(crate) struct Overflow {
     happened: AtomicBool,
-    wake: Notify,
+    wake: AtomicWaker,
     /// What waiting pushes keep.
     bytes: AtomicUsize,
     bytes_max: usize,
@@ -61,20 +63,19 @@ pub(crate) struct Overflow {
 impl Overflow {
     fn happen(&self) {
         self.happened.store(true, Ordering::Release);
-        self.wake.notify_one();
-    }
-
-    /// Whether a push has found the queue full.
-    pub(crate) fn has_happened(&self) -> bool {
-        self.happened.load(Ordering::Acquire)
+        self.wake.wake();
     }
 
     /// Resolves when a push found the queue full. Only one task may wait at a
     /// time. Safe to cancel.
     pub(crate) async fn happened(&self) {
-        while !self.has_happened() {
-            self.wake.notified().await;
-        }
+        poll_fn(|cx| self.poll_happened(cx)).await;
+    }
+
+    /// As [`Self::happened`], for a loop that polls by hand.
+    pub(crate) fn poll_happened(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wake.register(cx.waker());
+        if self.happened.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -140,8 +141,7 @@ impl<T> Queue<T> {
 
     /// As [`Self::recv`], for a loop that polls by hand.
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let weighed = ready!(self.receiver.poll_recv(cx));
-        Poll::Ready(weighed.map(|weighed| self.taken(weighed)))
+        self.receiver.poll_recv(cx).map(|weighed| Some(self.taken(weighed?)))
     }
 
     /// The next push if one waits.

@@ -365,7 +365,7 @@ impl Device {
     }
 }
 
-/// The text of a message in a list of JSON (Easemob).
+/// A number that JSON has as one, or as a text.
 pub(super) fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
