@@ -38,6 +38,8 @@ pub struct Limits {
     /// Messages, pings and pongs that are read in a second, in the long run; a peer that sends more is
     /// read more slowly. 0 is any number.
     pub frames_per_second: u32,
+    /// How long the pushes of a busy connection may wait for more, so that one write carries them all.
+    pub hold: Duration,
     /// The bound of the send queue, in pushes.
     pub queue: usize,
     /// The bound of the send queue, in bytes that its pushes keep.
@@ -55,6 +57,7 @@ impl Default for Limits {
             frame_before_login: 8 * 1024,
             frame_max: 64 * 1024,
             frames_per_second: 1_000,
+            hold: HOLD,
             queue: 1024,
             queue_bytes: 4 * 1024 * 1024,
         }
@@ -82,11 +85,11 @@ const CONTROLS_BURST: u32 = 100;
 /// Messages in which a peer has to log in; a login is one or two.
 const MESSAGES_BEFORE_LOGIN: u32 = 256;
 
-/// How long the pushes of a busy connection may wait for more, so that one write carries them all.
-/// Timers of the runtime are late by up to a millisecond, so it is never longer than 20 ms.
+/// The default of [`Limits::hold`]. Timers of the runtime are late by up to a millisecond, so it is never
+/// longer than 20 ms.
 const HOLD: Duration = Duration::from_millis(18);
 
-/// A connection is busy after this many more pushes that followed a write within [`HOLD`] than pushes
+/// A connection is busy after this many more pushes that followed a write within its hold than pushes
 /// that did not, which count twice: at some seventy pushes a second, far from what people write.
 const BUSY_AT: u8 = 6;
 const BUSY_MAX: u8 = 12;
@@ -147,7 +150,7 @@ where
     let mut deadlines = Deadlines::start(limits, protocol.phase());
     let mut timer = pin!(sleep_until(deadlines.next().0));
     let mut pushers_left = true;
-    let mut pace = Pace::start();
+    let mut pace = Pace::start(limits.hold);
     let overflow = queue.overflow();
     let mut floods = Floods::new(limits);
 
@@ -409,6 +412,7 @@ impl Deadlines {
 /// When to write pushes: at once, except for a connection that is pushed so much that several can share
 /// a write. What is written for any other reason takes along whatever is held.
 struct Pace {
+    hold: Duration,
     written: Instant,
     busy: u8,
     /// Whether the first push since the last write has been counted.
@@ -416,8 +420,8 @@ struct Pace {
 }
 
 impl Pace {
-    fn start() -> Self {
-        Self { written: Instant::now(), busy: 0, counted: false }
+    fn start(hold: Duration) -> Self {
+        Self { hold, written: Instant::now(), busy: 0, counted: false }
     }
 
     /// Until when the pushes in `out` are kept back; `None` to write them now.
@@ -425,7 +429,7 @@ impl Pace {
         if out.is_empty() {
             return None;
         }
-        let until = self.written + HOLD;
+        let until = self.written + self.hold;
         let is_early = Instant::now() < until;
         if !self.counted {
             self.counted = true;

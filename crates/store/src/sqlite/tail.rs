@@ -102,6 +102,7 @@ struct State {
     tails: HashMap<ConversationId, Tail>,
     tokens: HashMap<TokenKey, MessageId>,
     len: usize,
+    committed: usize,
     bytes: usize,
 }
 
@@ -120,9 +121,9 @@ struct Tail {
 type TokenKey = (ConversationId, ClientId, ClientToken);
 
 impl Tails {
-    /// Whether anything is not in the index.
+    /// Whether nothing that is on disk is missing in the index.
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().len == 0
+        self.lock().committed == 0
     }
 
     /// How many messages are not in the index, and about the memory they take.
@@ -138,13 +139,15 @@ impl Tails {
         found
     }
 
-    /// Those of `conversations` that have one. A tail stays until the commit that indexes it.
+    /// Those of `conversations` of which something that is on disk is missing in the index. It is until the
+    /// commit that brings it there.
     pub(super) fn among(
         &self,
         conversations: impl IntoIterator<Item = ConversationId>,
     ) -> Vec<ConversationId> {
         let state = self.lock();
-        conversations.into_iter().filter(|id| state.tails.contains_key(id)).collect()
+        let is_late = |id: &ConversationId| state.tails.get(id).is_some_and(|tail| tail.committed > 0);
+        conversations.into_iter().filter(is_late).collect()
     }
 
     /// Adds a message behind the others of its conversation.
@@ -162,7 +165,10 @@ impl Tails {
 
     /// Notes that everything said in a conversation is on disk.
     pub(super) fn committed(&self, conversation: ConversationId) {
-        if let Some(tail) = self.lock().tails.get_mut(&conversation) {
+        let mut state = self.lock();
+        let State { tails, committed, .. } = &mut *state;
+        if let Some(tail) = tails.get_mut(&conversation) {
+            *committed += tail.entries.len() - tail.committed;
             tail.committed = tail.entries.len();
         }
     }
@@ -275,7 +281,10 @@ impl Tails {
 impl State {
     fn cut(&mut self, conversation: ConversationId, cut: impl FnOnce(&mut Tail) -> Vec<Arc<Entry>>) {
         let Some(tail) = self.tails.get_mut(&conversation) else { return };
+        self.committed -= tail.committed;
         let gone = cut(tail);
+        tail.committed = tail.committed.min(tail.entries.len());
+        self.committed += tail.committed;
         if tail.entries.is_empty() {
             self.tails.remove(&conversation);
         }
@@ -450,6 +459,8 @@ mod tests {
             tails.push(said(conversation(7), seq), None);
         }
         tails.push(said(conversation(3), 1), None);
+        tails.committed(conversation(3));
+        tails.committed(conversation(7));
         tails
     }
 
@@ -500,6 +511,9 @@ mod tests {
         let tails = filled();
         let temporary = ConversationId::temporary(Bucket::from_bits(5), 1);
         tails.push(said(temporary, 1), None);
+        assert_eq!(tails.among([temporary]), [], "nobody waits for what is not on disk");
+        tails.committed(temporary);
+        assert_eq!(tails.among([temporary]), [temporary]);
         tails.forget(temporary.bucket());
         assert_eq!((tails.among([temporary]), tails.size().0), (vec![], 5));
         tails.forget(None);

@@ -17,7 +17,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use posthouse::adapter::FileBlobs;
 use posthouse_core::Posthouse;
-use posthouse_core::app::{App, Settings};
+use posthouse_core::app::{App, PRESET, Settings};
 use posthouse_core::id::{AppId, ConversationId};
 use posthouse_core::idgen::IdGen;
 use posthouse_core::port::store::Store;
@@ -165,7 +165,8 @@ impl World {
         let readers = [LeanCloud::readers(), posthouse_easemob::readers()].concat();
         let posthouse = Arc::new(Posthouse::new(watched, self.clock.clone(), chance, ids, readers));
         let drain = Drain::new();
-        let limits = Limits { queue: PUSHES_MAX, ..Limits::default() };
+        // Pushes that wait for a timer would keep the world from coming to rest.
+        let limits = Limits { queue: PUSHES_MAX, hold: Duration::ZERO, ..Limits::default() };
         let key = [7; 32];
         let leancloud = LeanCloud::new(Arc::clone(&posthouse), key, limits.clone(), drain.signal());
         let blobs = Arc::new(FileBlobs::new(&self.dir));
@@ -186,11 +187,14 @@ impl World {
             ("easemob.client_id", CLIENT_ID),
             ("easemob.client_secret", CLIENT_SECRET),
         ];
+        let mut settings = Settings::default();
+        // What the devices say in a plan takes the simulated clock no time.
+        settings.set(PRESET, "unlimited").map_err(broken)?;
         let app = App {
             id: AppId::parse("sim").map_err(broken)?,
             name: "sim".to_owned(),
             keys: keys.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            settings: Settings::default(),
+            settings,
             created_at: self.now(),
         };
         let posthouse = self.posthouse()?;
