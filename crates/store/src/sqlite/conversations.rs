@@ -29,6 +29,7 @@ use super::rows::{
     members, object_of, place, role_of,
 };
 use super::shards::FileKey;
+use super::tail::Late;
 use super::timeline::{CHANGE_JOINED, CHANGE_LEFT, CHANGE_UPDATED, Entry, add_beginning, add_entry};
 use super::views::{member, newest_of_history};
 use super::writer::{Outcome, Request, Touches, Tx, Write};
@@ -87,14 +88,14 @@ impl Conversations for SqliteStore {
         query: ConversationQuery,
     ) -> Result<Vec<Found>> {
         let app = self.app_key(app).await?;
-        match &query.scope {
-            Scope::Member(member) => self.index_of_client(app, member).await?,
-            Scope::Ids(ids) | Scope::Temporary { ids, .. } => self.index(ids.iter().copied()).await?,
-            Scope::All => self.index_all().await?,
-        }
+        let late = match &query.scope {
+            Scope::Member(member) => Late::OfClient(member.clone()),
+            Scope::Ids(ids) | Scope::Temporary { ids, .. } => Late::Conversations(ids.clone()),
+            Scope::All => Late::All,
+        };
         let (client, rooms) = (reader.clone(), rooms.to_vec());
         let lane = if may_take_long(&query) { &self.searches } else { &self.readers };
-        self.read_on(lane, move |reader| find(reader, app, &client, &rooms, &query)).await
+        self.read_late(lane, late, move |reader| find(reader, app, &client, &rooms, &query)).await
     }
 
     async fn add_members(
@@ -178,13 +179,10 @@ impl Conversations for SqliteStore {
     ) -> Result<GroupPage> {
         let app = self.app_key(app).await?;
         let member = member.cloned();
-        match &member {
-            Some(member) => self.index_of_client(app, member).await?,
-            None => self.index_all().await?,
-        }
+        let late = member.clone().map_or(Late::All, Late::OfClient);
         // All groups of an app are many.
         let lane = if member.is_none() { &self.searches } else { &self.readers };
-        self.read_on(lane, move |reader| match reader.snapshot(FileKey::Main)? {
+        self.read_late(lane, late, move |reader| match reader.snapshot(FileKey::Main)? {
             Some(db) => groups::list(&db, app, member.as_ref(), skip, limit),
             None => Ok(GroupPage { groups: Vec::new(), total: 0 }),
         })

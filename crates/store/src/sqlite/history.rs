@@ -88,7 +88,7 @@ fn statement_for(query: &HistoryQuery) -> String {
     let mut sql = String::from(concat!(
         "SELECT ",
         message_columns!(),
-        " FROM history l CROSS JOIN message m ON m.id = l.id WHERE l.conversation = ?1 AND (l.at, l.id) > (?2, ?3) AND ",
+        ", l.at, l.id FROM history l CROSS JOIN message m ON m.id = l.id WHERE l.conversation = ?1 AND (l.at, l.id) > (?2, ?3) AND ",
         not_deleted!(),
         " AND (l.at, l.id) <= (?5, ?6) AND (?7 IS NULL OR m.sender = ?7) \
          AND (m.seq > ?8 OR m.seq = 0 AND m.timestamp >= ?9)"
@@ -152,7 +152,7 @@ fn spot_after(db: &Connection, query: &HistoryQuery, id: MessageId) -> Work<Boun
 pub(super) fn before_coming(db: &Connection, id: ConversationId, coming: Coming) -> Work<Spot> {
     let first = db
         .prepare_cached(
-            "SELECT m.timestamp, m.id FROM timeline t CROSS JOIN message m ON m.id = t.id \
+            "SELECT m.timestamp, m.id, t.seq FROM timeline t CROSS JOIN message m ON m.id = t.id \
              WHERE t.conversation = ?1 AND t.seq > ?2 ORDER BY t.seq LIMIT 1",
         )?
         .query_row((conversation_key(id), int(coming.seq)), |row| Ok((row.get(0)?, row.get(1)?)))

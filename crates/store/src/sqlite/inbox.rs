@@ -27,6 +27,7 @@ use super::rows::{
     object_of, time_of, uint, unreadable, update_of,
 };
 use super::shards::FileKey;
+use super::tail::Late;
 use super::timeline::{CHANGE_JOINED, CHANGE_LEFT};
 use super::writer::Outcome;
 use super::{SqliteStore, UNKNOWN_APP};
@@ -93,10 +94,9 @@ impl Inbox for SqliteStore {
             Some(db) => listing::is_long(&db, app, &counted),
             None => Ok(false),
         });
-        self.index_of_client(app, &client).await?;
         // Long lists delay each other and nobody else.
         let lane = if many.await? { &self.searches } else { &self.readers };
-        self.read_on(lane, move |reader| {
+        self.read_late(lane, Late::OfClient(client.clone()), move |reader| {
             let now = reader.now();
             match reader.snapshot(FileKey::Main)? {
                 Some(db) => listing::list(&db, app, &client, &query, now),
@@ -149,11 +149,12 @@ impl Inbox for SqliteStore {
     ) -> Result<Waiting> {
         let device = self.device(app, client, device).await?;
         let unwritten = self.positions.of(&device);
-        self.index_of_client(device.app, &device.client).await?;
         // A commit whose closure has run is in every snapshot taken after that.
-        self.read(move |reader| match reader.snapshot(FileKey::Main)? {
-            Some(db) => positions::waiting(&db, &device, &unwritten, limit),
-            None => Ok(Waiting::default()),
+        self.read_late(&self.readers, Late::OfClient(client.clone()), move |reader| {
+            match reader.snapshot(FileKey::Main)? {
+                Some(db) => positions::waiting(&db, &device, &unwritten, limit),
+                None => Ok(Waiting::default()),
+            }
         })
         .await
     }
@@ -161,10 +162,11 @@ impl Inbox for SqliteStore {
     async fn position(&self, app: &AppId, client: &ClientId, device: &DeviceId, queue: Queue) -> Result<u64> {
         let device = self.device(app, client, device).await?;
         let unwritten = self.positions.at(&device, queue_key(queue));
-        if let Queue::Conversation(id) = queue {
-            self.index([id]).await?;
-        }
-        self.read(move |reader| match reader.snapshot(FileKey::Main)? {
+        let late = match queue {
+            Queue::Conversation(id) => Late::Conversations(vec![id]),
+            Queue::Inbox => Late::Nothing,
+        };
+        self.read_late(&self.readers, late, move |reader| match reader.snapshot(FileKey::Main)? {
             Some(db) => positions::position(&db, &device, queue, unwritten),
             None => Ok(0),
         })

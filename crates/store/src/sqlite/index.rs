@@ -1,4 +1,4 @@
-//! Waiting for the index: readers look at rows, so what was said moments ago is brought there first.
+//! Bringing what is late into the index, for those who must find it in the rows.
 
 use posthouse_core::error::Result;
 use posthouse_core::id::{ClientId, ConversationId};
@@ -35,24 +35,6 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// As [`Self::index`], of every conversation that the client is in.
-    pub(super) async fn index_of_client(&self, app: i64, client: &ClientId) -> Result<()> {
-        if self.tails.is_empty() {
-            return Ok(());
-        }
-        let (late, client) = (self.tails.conversations(), client.clone());
-        let mine = self
-            .read(move |reader| {
-                let mut mine = Vec::new();
-                for db in &reader.snapshots()? {
-                    mine.extend(of_client(db, app, &client, late.clone())?);
-                }
-                Ok(mine)
-            })
-            .await?;
-        self.index(mine).await
-    }
-
     /// As [`Self::index`], of all conversations.
     pub(super) async fn index_all(&self) -> Result<()> {
         self.index(self.tails.conversations()).await
@@ -76,9 +58,8 @@ pub(super) fn of_client(
         return Ok(mine);
     }
     late.sort_unstable();
-    let mut statement = db.prepare_cached(
-        "SELECT conversation FROM member INDEXED BY member_client WHERE app = ?1 AND client = ?2",
-    )?;
+    let mut statement =
+        db.prepare_cached("SELECT conversation FROM member WHERE app = ?1 AND client = ?2")?;
     let mut rows = statement.query((app, client.as_str()))?;
     let mut mine = Vec::new();
     while let Some(row) = rows.next()? {

@@ -91,14 +91,9 @@ fn candidates(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -
         };
     }
     let mut statement = if query.pinned_only {
-        db.prepare_cached(concat!(
-            columns!(),
-            "INDEXED BY member_pinned ",
-            condition!(),
-            " AND x.pinned_at IS NOT NULL"
-        ))?
+        db.prepare_cached(concat!(columns!(), condition!(), " AND x.pinned_at IS NOT NULL"))?
     } else {
-        db.prepare_cached(concat!(columns!(), "INDEXED BY member_client ", condition!()))?
+        db.prepare_cached(concat!(columns!(), condition!()))?
     };
     if query.marked.is_some_and(|mark| mark >= MARKS) {
         return Ok(Vec::new());
@@ -284,8 +279,7 @@ fn page(
 pub(super) fn is_long(db: &Connection, app: i64, client: &ClientId) -> Work<bool> {
     let found: i64 = db
         .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM member INDEXED BY member_client \
-             WHERE app = ?1 AND client = ?2 LIMIT ?3)",
+            "SELECT count(*) FROM (SELECT 1 FROM member WHERE app = ?1 AND client = ?2 LIMIT ?3)",
         )?
         .query_row((app, client.as_str(), LONG), |row| row.get(0))?;
     Ok(found >= LONG)

@@ -18,6 +18,7 @@ mod log;
 mod marks;
 mod notes;
 pub(crate) mod open;
+mod overlay;
 mod positions;
 mod queue;
 mod readers;
@@ -50,7 +51,7 @@ use queue::{Queue, Refused};
 use readers::{Read, Reader};
 use rows::{Work, absent};
 use shards::{FileKey, Shards, main_path};
-use tail::Tails;
+use tail::{Late, Tails};
 use writer::{Outcome, Request, Run, Touches, Tx, Write, Writer};
 
 /// The store of one data directory, for one server.
@@ -134,7 +135,8 @@ impl SqliteStore {
         };
         let lanes = std::iter::repeat_n(&readers, reading).chain([&searches]);
         for (number, lane) in lanes.enumerate() {
-            let reader = Reader::new(Arc::clone(&shards), Arc::clone(&gate), Arc::clone(&options.clock))
+            let (shards, gate) = (Arc::clone(&shards), Arc::clone(&gate));
+            let reader = Reader::new(shards, gate, Arc::clone(&options.clock), Arc::clone(&tails))
                 .map_err(|source| OpenError::Sqlite { file: main_path(dir), source })?;
             let queue = Arc::clone(lane);
             store.spawn(dir, format!("store-read-{number}"), move || reader.run(&queue))?;
@@ -285,6 +287,19 @@ impl SqliteStore {
         answer.await.unwrap_or(Err(Error::Store(StoreFault::Failed)))
     }
 
+    /// Reads on the threads of `lane`, with what is late.
+    async fn read_late<T, F>(&self, lane: &Queue<Read>, late: Late, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Reader) -> Work<T> + Send + 'static,
+    {
+        self.read_on(lane, move |reader| {
+            reader.late = late;
+            work(reader)
+        })
+        .await
+    }
+
     /// Reads from the file of `conversation`.
     async fn read_from<T, F>(&self, conversation: ConversationId, work: F) -> Result<T>
     where
@@ -300,8 +315,7 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection, posthouse_core::time::Timestamp) -> Work<T> + Send + 'static,
     {
-        self.index([conversation]).await?;
-        self.read_on(lane, move |reader| {
+        self.read_late(lane, Late::Conversations(vec![conversation]), move |reader| {
             let now = reader.now();
             match reader.snapshot(FileKey::of(conversation))? {
                 Some(snapshot) => work(&snapshot, now),

@@ -33,9 +33,9 @@ const QUICK_CHECK_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const STATEMENT_CACHE: usize = 256;
 
-/// The default of [`OpenOptions::tail_max`]: nothing waits, because who reads what is late waits for the
-/// disk, and reads must go on when the disk is full or slow (ADR 19).
-const TAIL_MAX: usize = 0;
+/// The default of [`OpenOptions::tail_max`]: some megabytes of memory, and what a start after a crash
+/// reads again in some 0.1 s.
+const TAIL_MAX: usize = 65_536;
 
 /// How to open a store.
 #[derive(Clone)]

@@ -345,7 +345,7 @@ fn candidates(
     since: Timestamp,
 ) -> Work<Vec<Line>> {
     let mut statement = db.prepare_cached(
-        "SELECT x.conversation, h.touched_at, h.last_seq, x.joined_seq FROM member x INDEXED BY member_client \
+        "SELECT x.conversation, h.touched_at, h.last_seq, x.joined_seq FROM member x \
          CROSS JOIN head h ON h.conversation = x.conversation WHERE x.app = ?1 AND x.client = ?2",
     )?;
     let mut rows = statement.query((device.app, device.client.as_str()))?;

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use posthouse_core::expiry::Bucket;
@@ -12,9 +13,11 @@ use posthouse_core::time::{Clock, Timestamp};
 use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::open::open_for_reading;
+use super::overlay::{fill, open_overlaid};
 use super::queue::{Queue, Woken};
 use super::rows::Work;
 use super::shards::{FileKey, Shards};
+use super::tail::{Late, Tails};
 
 /// How many reads may wait. More are refused as `Busy`: the threads serve some thousands a second.
 pub(super) const QUEUE_MAX: usize = 1_024;
@@ -30,9 +33,26 @@ pub(super) struct Reader {
     shards: Arc<Shards>,
     gate: Arc<RwLock<()>>,
     clock: Arc<dyn Clock>,
-    main: Connection,
+    tails: Arc<Tails>,
+    /// What the read at hand must know beside the rows.
+    pub(super) late: Late,
+    main: Connections,
     /// With the number of the file's making.
-    buckets: HashMap<Bucket, (u64, Connection)>,
+    buckets: HashMap<Bucket, (u64, Connections)>,
+}
+
+/// The connections to one file.
+struct Connections {
+    /// To its rows as they are.
+    plain: Connection,
+    /// To its rows as they would be with the tails in the index.
+    overlaid: Connection,
+}
+
+impl Connections {
+    fn open(path: &Path) -> rusqlite::Result<Self> {
+        Ok(Self { plain: open_for_reading(path)?, overlaid: open_overlaid(path)? })
+    }
 }
 
 impl Reader {
@@ -40,9 +60,10 @@ impl Reader {
         shards: Arc<Shards>,
         gate: Arc<RwLock<()>>,
         clock: Arc<dyn Clock>,
+        tails: Arc<Tails>,
     ) -> rusqlite::Result<Self> {
-        let main = open_for_reading(&shards.path(FileKey::Main))?;
-        Ok(Self { shards, gate, clock, main, buckets: HashMap::new() })
+        let main = Connections::open(&shards.path(FileKey::Main))?;
+        Ok(Self { shards, gate, clock, tails, late: Late::Nothing, main, buckets: HashMap::new() })
     }
 
     /// Works until the queue is closed and empty.
@@ -51,6 +72,7 @@ impl Reader {
         loop {
             match queue.next(&mut nudges) {
                 Woken::Item(read) => {
+                    self.late = Late::Nothing;
                     if catch_unwind(AssertUnwindSafe(|| read(&mut self))).is_err() {
                         tracing::error!("a read panicked");
                     }
@@ -74,12 +96,12 @@ impl Reader {
     /// A snapshot of one file; `None` if it isn't there, or if everything in it is over.
     pub(super) fn snapshot(&mut self, file: FileKey) -> Work<Option<Transaction<'_>>> {
         match file {
-            FileKey::Main => Ok(Some(self.main.unchecked_transaction()?)),
+            FileKey::Main => Ok(Some(self.begin(&self.main, None)?)),
             FileKey::Bucket(bucket) => {
                 if bucket.ends() <= self.now() || !self.open(bucket)? {
                     return Ok(None);
                 }
-                Ok(Some(self.buckets[&bucket].1.unchecked_transaction()?))
+                Ok(Some(self.begin(&self.buckets[&bucket].1, Some(bucket))?))
             }
         }
     }
@@ -87,7 +109,7 @@ impl Reader {
     /// Snapshots of every file in which something is alive, of slightly different moments.
     pub(super) fn snapshots(&mut self) -> Work<Vec<Transaction<'_>>> {
         let living = self.open_living()?;
-        self.begin(&living)
+        self.begin_all(&living)
     }
 
     /// Snapshots of every file in which something is alive, all of the same moment: of exactly those
@@ -103,7 +125,7 @@ impl Reader {
                 break (opened, gate);
             }
         };
-        let snapshots = self.begin(&opened)?;
+        let snapshots = self.begin_all(&opened)?;
         for snapshot in &snapshots {
             // A transaction's snapshot is taken by its first read, not by its beginning.
             snapshot.prepare_cached("SELECT 1 FROM head LIMIT 1")?.exists([])?;
@@ -111,12 +133,24 @@ impl Reader {
         Ok(snapshots)
     }
 
-    fn begin(&self, living: &[Bucket]) -> Work<Vec<Transaction<'_>>> {
-        let mut snapshots = vec![self.main.unchecked_transaction()?];
+    fn begin_all(&self, living: &[Bucket]) -> Work<Vec<Transaction<'_>>> {
+        let mut snapshots = vec![self.begin(&self.main, None)?];
         for bucket in living {
-            snapshots.push(self.buckets[bucket].1.unchecked_transaction()?);
+            snapshots.push(self.begin(&self.buckets[bucket].1, Some(*bucket))?);
         }
         Ok(snapshots)
+    }
+
+    /// A snapshot of a file with what is late. The tails are taken first: what is in the index by the time
+    /// of the snapshot is told by the head's last place, and nothing is in neither.
+    fn begin<'a>(&self, file: &'a Connections, bucket: Option<Bucket>) -> Work<Transaction<'a>> {
+        let late = self.tails.late(&self.late, bucket);
+        if late.is_empty() {
+            return Ok(file.plain.unchecked_transaction()?);
+        }
+        let snapshot = file.overlaid.unchecked_transaction()?;
+        fill(&snapshot, &late)?;
+        Ok(snapshot)
     }
 
     fn open_living(&mut self) -> Work<Vec<Bucket>> {
@@ -136,7 +170,7 @@ impl Reader {
             return Ok(false);
         };
         if self.buckets.get(&bucket).is_none_or(|(opened, _)| *opened != making) {
-            match open_for_reading(&self.shards.path(FileKey::Bucket(bucket))) {
+            match Connections::open(&self.shards.path(FileKey::Bucket(bucket))) {
                 Ok(db) => self.buckets.insert(bucket, (making, db)),
                 // It was put away a moment ago.
                 Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => return Ok(false),

@@ -90,6 +90,20 @@ impl Place {
     }
 }
 
+/// Whose tails a read takes into account.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Late {
+    /// Nobody's: it reads nothing that is ever late.
+    #[default]
+    Nothing,
+    /// Those of these conversations.
+    Conversations(Vec<ConversationId>),
+    /// Those of every conversation that a client is in.
+    OfClient(ClientId),
+    /// All.
+    All,
+}
+
 /// The tails of all conversations that have one. The writer alone changes them; readers ask whether a
 /// conversation has one.
 #[derive(Debug, Default)]
@@ -148,6 +162,34 @@ impl Tails {
         let state = self.lock();
         let is_late = |id: &ConversationId| state.tails.get(id).is_some_and(|tail| tail.committed > 0);
         conversations.into_iter().filter(is_late).collect()
+    }
+
+    /// What a reader must know beside the rows of a file: entries on disk that the index may lack.
+    pub(super) fn late(
+        &self,
+        wanted: &Late,
+        bucket: Option<Bucket>,
+    ) -> Vec<(ConversationId, Vec<Arc<Entry>>)> {
+        let state = self.lock();
+        if state.committed == 0 {
+            return Vec::new();
+        }
+        let of = |id: &ConversationId, tail: &Tail| {
+            let entries = tail.entries.get(..tail.committed).unwrap_or_default();
+            (!entries.is_empty() && id.bucket() == bucket).then(|| (*id, entries.to_vec()))
+        };
+        match wanted {
+            Late::Nothing => Vec::new(),
+            Late::Conversations(ids) => ids.iter().filter_map(|id| of(id, state.tails.get(id)?)).collect(),
+            Late::OfClient(client) => {
+                // After a start nobody knows yet whose they are.
+                let is_theirs =
+                    |tail: &Tail| tail.hot.as_ref().is_none_or(|hot| hot.members.contains(client));
+                let theirs = state.tails.iter().filter(|(_, tail)| is_theirs(tail));
+                theirs.filter_map(|(id, tail)| of(id, tail)).collect()
+            }
+            Late::All => state.tails.iter().filter_map(|(id, tail)| of(id, tail)).collect(),
+        }
     }
 
     /// Adds a message behind the others of its conversation.
@@ -227,7 +269,7 @@ impl Tails {
         let committed = tail.entries.get(..tail.committed)?;
         let (first, last) = (committed.first()?.seq(), committed.last()?.seq());
         let is_theirs = hot.place.kind.stores_members() && hot.members.contains(reader);
-        if after.0 + 1 < first || !is_theirs || hot.place.kind.ensure_alive(now).is_err() {
+        if after.0.saturating_add(1) < first || !is_theirs || hot.place.kind.ensure_alive(now).is_err() {
             return None;
         }
         let from = committed.partition_point(|entry| entry.seq() <= after.0);

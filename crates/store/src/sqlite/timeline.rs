@@ -26,7 +26,7 @@ use super::rows::{
     message_of, origin_column, place, role_of, spot, uint,
 };
 use super::shards::FileKey;
-use super::tail;
+use super::tail::{self, Late};
 use super::views::{member, unread};
 use super::writer::{Outcome, Request, Touches, Tx, Write};
 use super::{SqliteStore, UNKNOWN_APP, history, marks, removal};
@@ -241,8 +241,7 @@ impl Timeline for SqliteStore {
     ) -> Result<Vec<Unread>> {
         let app = self.app_key(app).await?;
         let client = reader.clone();
-        self.index_of_client(app, &client).await?;
-        self.read(move |reader| {
+        self.read_late(&self.readers, Late::OfClient(client.clone()), move |reader| {
             let now = reader.now();
             let snapshots = reader.published()?;
             let mut found = Vec::new();

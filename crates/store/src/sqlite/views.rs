@@ -139,7 +139,7 @@ pub(super) fn newest_of_history(
         .prepare_cached(concat!(
             "SELECT ",
             message_columns!(),
-            " FROM history l CROSS JOIN message m ON m.id = l.id WHERE l.conversation = ?1 AND (l.at, l.id) > (?2, ?3) AND ",
+            ", l.at, l.id FROM history l CROSS JOIN message m ON m.id = l.id WHERE l.conversation = ?1 AND (l.at, l.id) > (?2, ?3) AND ",
             not_deleted!(),
             " ORDER BY l.at DESC, l.id DESC LIMIT 1"
         ))?
@@ -164,8 +164,8 @@ pub(super) fn unread_count(db: &Connection, place: &Place, member: &Member, clie
     let removed: i64 = db
         .prepare_cached(
             "SELECT count(*) FROM removed r CROSS JOIN message m ON m.id = r.message \
-             WHERE r.conversation = ?1 AND r.client = ?3 AND r.message > coalesce((SELECT t.id FROM timeline t \
-             WHERE t.conversation = ?1 AND t.seq <= ?2 ORDER BY t.seq DESC LIMIT 1), 0) \
+             WHERE r.conversation = ?1 AND r.client = ?3 AND r.message > coalesce((SELECT id FROM \
+             (SELECT t.id, t.seq FROM timeline t WHERE t.conversation = ?1 AND t.seq <= ?2 ORDER BY t.seq DESC LIMIT 1)), 0) \
              AND m.seq > ?2 AND m.sender <> ?3 AND m.kind <> 7 AND m.counted = 1",
         )?
         .query_row(mark, |row| row.get(0))?;
@@ -186,7 +186,7 @@ pub(super) fn unread(db: &Connection, place: &Place, member: &Member, client: &C
         db.prepare_cached(concat!(
             "SELECT ",
             message_columns!(),
-            " FROM timeline t CROSS JOIN message m ON m.id = t.id WHERE t.conversation = ?1 AND t.seq > ?5 \
+            ", t.seq FROM timeline t CROSS JOIN message m ON m.id = t.id WHERE t.conversation = ?1 AND t.seq > ?5 \
              AND m.sender <> ?4 AND m.kind <> ?6 AND m.counted = 1 AND ",
             not_deleted!(),
             " ORDER BY t.seq DESC LIMIT 1"

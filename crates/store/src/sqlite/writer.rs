@@ -5,7 +5,7 @@
 //! jobs, and then answers them all. One fsync serves up to [`BATCH_MAX`] jobs; when few are waiting,
 //! commits keep [`COMMIT_SPACING`] apart, because an idle machine's fsyncs cost more than its work.
 //!
-//! A message is only written into the log; its conversation's [tail](super::tail) is brought into the
+//! A message is only written into the log; its conversation's [`tail`] is brought into the
 //! index before a job that needs the rows ([`Touches`]), or in runs over all conversations that ride along
 //! in later commits, one begun each [`RUN_EVERY_MS`] or when the tails are long.
 
