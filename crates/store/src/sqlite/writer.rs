@@ -657,6 +657,10 @@ impl Writer {
         }
         let Some(until) = self.run.until.filter(|_| self.run.conversations.is_empty()) else { return };
         while let Some(file) = self.run.files.pop() {
+            // A bucket that was put away meanwhile is not to be made anew.
+            if matches!(file, FileKey::Bucket(bucket) if !self.shards.has(bucket)) {
+                continue;
+            }
             let marked = self.begin(file, batch).and_then(|()| {
                 tail::set_indexed_until(&self.files[&file], until)
                     .map_err(|error| Error::Store(fault(&error)))
