@@ -409,7 +409,8 @@ fn lock(dir: &Path) -> std::result::Result<File, OpenError> {
 /// No id is given twice, and the time of cursors doesn't go back, also when the clock is behind.
 fn advance_ids(db: &Connection, options: &OpenOptions) -> rusqlite::Result<()> {
     let newest: Option<i64> = db.query_row(
-        "SELECT max(coalesce((SELECT max(id) FROM message), 0), coalesce((SELECT max(cleared_id) FROM head), 0))",
+        "SELECT max(coalesce((SELECT max(id) FROM message), 0), coalesce((SELECT max(cleared_id) FROM head), 0), \
+         (SELECT until FROM indexed))",
         [],
         |row| row.get(0),
     )?;

@@ -33,8 +33,8 @@ const QUICK_CHECK_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const STATEMENT_CACHE: usize = 256;
 
-/// The default of [`OpenOptions::tail_max`]: nothing waits, until the simulation agrees with the late index
-/// on every seed (ADR 19).
+/// The default of [`OpenOptions::tail_max`]: nothing waits, until the soaks have run with a late index
+/// (ADR 19).
 const TAIL_MAX: usize = 0;
 
 /// How to open a store.

@@ -164,7 +164,8 @@ fn forget(db: &Connection) -> Work<usize> {
     let always: &[&str] = &[
         "DELETE FROM mention WHERE (conversation, client, seq) IN (SELECT n.conversation, n.client, n.seq \
          FROM mention n WHERE n.conversation = ?1 AND NOT EXISTS (SELECT 1 FROM timeline t \
-         WHERE t.conversation = n.conversation AND t.seq = n.seq) LIMIT ?2)",
+         WHERE t.conversation = n.conversation AND t.seq = n.seq) \
+         AND n.seq <= coalesce((SELECT h.last_seq FROM head h WHERE h.conversation = ?1), n.seq) LIMIT ?2)",
         "DELETE FROM removed WHERE (conversation, client, message) IN (SELECT r.conversation, r.client, r.message \
          FROM removed r WHERE r.conversation = ?1 \
          AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = r.message) LIMIT ?2)",

@@ -783,7 +783,9 @@ fn begin(
             Error::Store(StoreFault::Failed)
         })?;
         limit(&db, options.pages_max.load(Ordering::Relaxed));
-        super::index::load(&db, file, tails).map_err(|error| Error::Store(fault(&error)))?;
+        super::advance_ids(&db, options)
+            .and_then(|()| super::index::load(&db, file, tails))
+            .map_err(|error| Error::Store(fault(&error)))?;
         vacant.insert(db);
         if let FileKey::Bucket(bucket) = file {
             shards.add(bucket);
