@@ -45,7 +45,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::oneshot;
 
 use open::{
-    Lane, OpenError, OpenOptions, Pace, Role, Schema, check_library, make_dir, open_for_writing, secret_file,
+    Lane, OpenError, OpenOptions, Pace, Role, Schema, check_library, make_dir, open_error, open_for_writing,
+    secret_file,
 };
 use queue::{Queue, Refused};
 use readers::{Read, Reader};
@@ -93,13 +94,13 @@ impl SqliteStore {
             advance_ids(db, &options)?;
             index::load(db, file, &tails)
         };
-        ready(&main, FileKey::Main).map_err(|source| OpenError::Sqlite { file: main_path(dir), source })?;
+        ready(&main, FileKey::Main).map_err(|source| open_error(&main_path(dir), source))?;
         files.insert(FileKey::Main, main);
         for bucket in shards.living(options.clock.now()) {
             let key = FileKey::Bucket(bucket);
             let path = shards.path(key);
             let db = open_for_writing(&path, Schema::Bucket, Role::Writer)?;
-            ready(&db, key).map_err(|source| OpenError::Sqlite { file: path, source })?;
+            ready(&db, key).map_err(|source| open_error(&path, source))?;
             files.insert(key, db);
         }
         Self::start(dir, options, shards, files, tails, lock)

@@ -463,13 +463,16 @@ fn tighten(file: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn open_error(file: &Path, source: rusqlite::Error) -> OpenError {
+/// Why a file that was opened can't be used.
+pub(super) fn open_error(file: &Path, source: rusqlite::Error) -> OpenError {
     use rusqlite::ErrorCode;
 
     let file = file.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotADatabase { file },
         Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { file, reason: source.to_string() },
+        // Not an error of SQLite's: a value is of a kind that this program never writes.
+        None => OpenError::Damaged { file, reason: source.to_string() },
         _ => OpenError::Sqlite { file, source },
     }
 }
