@@ -18,7 +18,6 @@ use posthouse_core::query::{ConversationQuery, Field, Filter, Scope, SortKey, or
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 use serde_json::json;
-use tokio::sync::oneshot;
 
 use super::notes::{NOTE_JOINED, NOTE_LEFT, NewNote, note};
 use super::positions::forget_queue;
@@ -32,7 +31,7 @@ use super::shards::FileKey;
 use super::tail::Late;
 use super::timeline::{CHANGE_JOINED, CHANGE_LEFT, CHANGE_UPDATED, Entry, add_beginning, add_entry};
 use super::views::{member, newest_of_history};
-use super::writer::{Outcome, Request, Touches, Tx, Write};
+use super::writer::{Outcome, Touches, Tx, Write};
 use super::{SqliteStore, UNKNOWN_APP, groups, removal};
 
 /// The most conversations one query looks at; see the port.
@@ -57,16 +56,17 @@ impl Conversations for SqliteStore {
             tracing::error!("a conversation was to be made in an app that doesn't exist");
             return Err(StoreFault::Failed.into());
         }
-        let (reply, answer) = oneshot::channel();
         let file = FileKey::of(new.id);
         let makes_bucket = new.id.is_temporary();
         // A unique temporary conversation may live in any bucket.
         let reads_siblings = new.id.is_temporary() && new.conversation.unique.is_some();
         let work = move |tx: &mut Tx<'_>| create(tx, app, new);
-        let job =
-            Write { makes_bucket, reads_siblings, ..Write::new(file, Touches::Log, after, work, reply) };
-        self.submit(Request::Write(Box::new(job)))?;
-        answer.await.unwrap_or(Err(Error::Store(StoreFault::Closing)))
+        self.write_job(|reply| Write {
+            makes_bucket,
+            reads_siblings,
+            ..Write::new(file, Touches::Log, after, work, reply)
+        })
+        .await
     }
 
     async fn conversation(&self, app: &AppId, id: ConversationId) -> Result<Conversation> {

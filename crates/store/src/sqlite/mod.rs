@@ -239,8 +239,20 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
     {
+        self.write_job(|reply| Write::new(file, touches, after, work, reply)).await
+    }
+
+    /// Hands a job to the writer and waits for what it came to.
+    async fn write_job<T, F>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T>>) -> Write<T, F> + Send,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        self.submit(Request::Write(Box::new(Write::new(file, touches, after, work, reply))))?;
+        self.submit(Request::Write(Box::new(job(reply))))?;
         answer.await.unwrap_or(Err(Error::Store(StoreFault::Closing)))
     }
 

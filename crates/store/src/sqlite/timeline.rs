@@ -17,7 +17,6 @@ use posthouse_core::receipt::{
 };
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
-use tokio::sync::oneshot;
 
 use super::conversations::find_or_make_direct;
 use super::rows::{
@@ -28,7 +27,7 @@ use super::rows::{
 use super::shards::FileKey;
 use super::tail::{self, Late};
 use super::views::{member, unread};
-use super::writer::{Outcome, Request, Touches, Tx, Write};
+use super::writer::{Outcome, Touches, Tx, Write};
 use super::{SqliteStore, UNKNOWN_APP, history, marks, removal};
 
 /// The kinds of `change` rows.
@@ -61,11 +60,12 @@ impl Timeline for SqliteStore {
         let single = matches!(new.to, Destination::Conversation(_))
             && new.imported_at.is_none()
             && new.mentions.is_empty();
-        let (reply, answer) = oneshot::channel();
         let work = move |tx: &mut Tx<'_>| append(tx, app, new);
-        let job = Write { single, ..Write::new(FileKey::of(id), Touches::Log, after, work, reply) };
-        self.submit(Request::Write(Box::new(job)))?;
-        answer.await.unwrap_or(Err(Error::Store(StoreFault::Closing)))
+        self.write_job(|reply| Write {
+            single,
+            ..Write::new(FileKey::of(id), Touches::Log, after, work, reply)
+        })
+        .await
     }
 
     async fn patch_message(
