@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use posthouse_core::time::Chance as _;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -19,11 +18,10 @@ use tokio_tungstenite::{WebSocketStream, accept_async_with_config, client_async_
 use super::connect::Dial;
 use super::report;
 use super::request_report::RequestReport;
-use super::requests::{self, Asker, LoadArgs, Rung, climb};
+use super::requests::{self, Asker, LoadArgs, Measured};
 use super::schedule::Dice;
 use super::server::Server;
 use super::{Error, Target, check_open_files};
-use crate::adapter::SystemChance;
 use crate::peer::{self, Wire};
 
 /// As in the server: `posthouse-transport`, `websocket.rs`.
@@ -83,20 +81,8 @@ pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
             .map_err(|source| peer::Error::Handshake { url, source: Box::new(source) })?;
         askers.push(Caller { socket, message: Bytes::from(vec![b'.'; args.payload as usize]) });
     }
-    let load = args.load.load(SystemChance.bits() >> 11);
-    let mut rungs = Vec::new();
-    if let Some(ladder) = args.load.ladder() {
-        let idle = &mut askers;
-        rungs = climb(ladder, async |rate| {
-            let load = requests::Load { rate: Some(rate), ..load };
-            let (back, answers) = requests::run(std::mem::take(idle), load, 1, &server).await?;
-            *idle = back;
-            Ok(Rung::of(rate, &answers, P99_MS_MAX))
-        })
-        .await?;
-    }
-    let load = requests::Load { rate: requests::capacity(&rungs).or(load.rate), ..load };
-    let (_, answers) = requests::run(askers, load, 1, &server).await?;
+    let Measured { load, rungs, answers } =
+        requests::measure(askers, &args.load, 1, P99_MS_MAX, &server).await?;
     let title = format!(
         "WebSocket echo of {} bytes on {} connections, by the server's crate and buffers and nothing else",
         args.payload, args.clients

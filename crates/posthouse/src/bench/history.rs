@@ -18,7 +18,7 @@ use super::connect::Dial;
 use super::fill::{self, Filled};
 use super::report::{self, Latency};
 use super::request_report::RequestReport;
-use super::requests::{self, Asker, LoadArgs, Rung, climb, histogram, record};
+use super::requests::{self, Asker, LoadArgs, Measured, histogram, record};
 use super::schedule::Dice;
 use super::server::Server;
 use super::{Error, Target, check_open_files, progress};
@@ -85,20 +85,8 @@ async fn warm(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let load = args.load.load(SystemChance.bits() >> 11);
-    let mut rungs = Vec::new();
-    if let Some(ladder) = args.load.ladder() {
-        let idle = &mut readers;
-        rungs = climb(ladder, async |rate| {
-            let load = requests::Load { rate: Some(rate), ..load };
-            let (back, answers) = requests::run(std::mem::take(idle), load, KINDS.len(), server).await?;
-            *idle = back;
-            Ok(Rung::of(rate, &answers, P99_MS_MAX))
-        })
-        .await?;
-    }
-    let load = requests::Load { rate: requests::capacity(&rungs).or(load.rate), ..load };
-    let (_, answers) = requests::run(readers, load, KINDS.len(), server).await?;
+    let Measured { load, rungs, answers } =
+        requests::measure(readers, &args.load, KINDS.len(), P99_MS_MAX, server).await?;
     let title = format!(
         "{} readers page through {} messages in {} conversations, {PAGE} a page, warm",
         args.readers,

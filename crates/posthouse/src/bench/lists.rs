@@ -8,7 +8,6 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use posthouse_core::time::Chance as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -20,11 +19,10 @@ use super::lean::Wire;
 use super::logins::{Crowd, User};
 use super::report::{self, Latency};
 use super::request_report::RequestReport;
-use super::requests::{self, Asker, LoadArgs, Rung, climb, histogram, record};
+use super::requests::{self, Asker, LoadArgs, Measured, histogram, record};
 use super::schedule::Dice;
 use super::server::Server;
 use super::{Error, Target, check_open_files, progress};
-use crate::adapter::SystemChance;
 use crate::peer;
 use crate::peer::easemob::Rest;
 
@@ -104,23 +102,11 @@ pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
     let first = first_reads(&mut server, &scene).await?;
 
     let dial = Dial::new(&server.url, None)?;
-    let mut callers: Vec<Caller> = (0..args.connections)
+    let callers: Vec<Caller> = (0..args.connections)
         .map(|number| Caller { scene: Arc::clone(&scene), kept: Kept::new(dial.clone(), number) })
         .collect();
-    let load = args.load.load(SystemChance.bits() >> 11);
-    let mut rungs = Vec::new();
-    if let Some(ladder) = args.load.ladder() {
-        let idle = &mut callers;
-        rungs = climb(ladder, async |rate| {
-            let load = requests::Load { rate: Some(rate), ..load };
-            let (back, answers) = requests::run(std::mem::take(idle), load, KINDS.len(), &server).await?;
-            *idle = back;
-            Ok(Rung::of(rate, &answers, P99_MS_MAX))
-        })
-        .await?;
-    }
-    let load = requests::Load { rate: requests::capacity(&rungs).or(load.rate), ..load };
-    let (_, answers) = requests::run(callers, load, KINDS.len(), &server).await?;
+    let Measured { load, rungs, answers } =
+        requests::measure(callers, &args.load, KINDS.len(), P99_MS_MAX, &server).await?;
     let title = format!(
         "{} users with {} conversations each read pages of {} on {} connections, {} % of requests send; {} messages stored",
         report::grouped(scene.users.len() as u64),

@@ -17,7 +17,7 @@ use super::connect::Dial;
 use super::lean::Wire;
 use super::report;
 use super::request_report::RequestReport;
-use super::requests::{self, Asker, LoadArgs, Rung, climb};
+use super::requests::{self, Asker, LoadArgs, Measured};
 use super::schedule::Dice;
 use super::server::Server;
 use super::{Error, Target, check_open_files, progress};
@@ -183,24 +183,11 @@ pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
         if args.tls { Server::own(&args.target, true).await? } else { Server::find(&args.target).await? };
     let crowd = Arc::new(Crowd::gather(&server, args.wire, args.users).await?);
     let next = Arc::new(AtomicU32::new(0));
-    let mut askers: Vec<Guest> = (0..args.concurrency)
+    let askers: Vec<Guest> = (0..args.concurrency)
         .map(|_| Guest { crowd: Arc::clone(&crowd), next: Arc::clone(&next), line: None })
         .collect();
-    let load = args.load.load(SystemChance.bits() >> 11);
-    let mut rungs = Vec::new();
-    if let Some(ladder) = args.load.ladder() {
-        let idle = &mut askers;
-        rungs = climb(ladder, async |rate| {
-            let load = requests::Load { rate: Some(rate), ..load };
-            let (back, answers) = requests::run(std::mem::take(idle), load, 1, &server).await?;
-            *idle = back;
-            Ok(Rung::of(rate, &answers, P99_MS_MAX))
-        })
-        .await?;
-    }
-    let rate = requests::capacity(&rungs).or(load.rate);
-    let load = requests::Load { rate, ..load };
-    let (_, answers) = requests::run(askers, load, 1, &server).await?;
+    let Measured { load, rungs, answers } =
+        requests::measure(askers, &args.load, 1, P99_MS_MAX, &server).await?;
     let title = format!(
         "{} users log in through the {} door{}, each on a new connection, {} at once",
         report::grouped(args.users.into()),

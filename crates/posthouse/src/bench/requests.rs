@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use posthouse_core::time::Chance as _;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
@@ -19,6 +20,7 @@ use super::report::{self, Latency};
 use super::schedule::{self, Dice};
 use super::server::Server;
 use super::{Error, process, progress};
+use crate::adapter::SystemChance;
 use crate::peer;
 
 /// From the last preparation to the first request.
@@ -357,8 +359,43 @@ impl Rung {
     }
 }
 
+/// What a workload of requests came to.
+pub(super) struct Measured {
+    /// The load that was measured: that of the capacity, if a ladder found one.
+    pub(super) load: Load,
+    /// The ladder's steps, if one was asked for.
+    pub(super) rungs: Vec<Rung>,
+    pub(super) answers: Answers,
+}
+
+/// Climbs the ladder, if one is asked for, and measures at its capacity, or else as the arguments say. A step
+/// passes while the p99 is at most `p99_ms_max`.
+pub(super) async fn measure<A: Asker>(
+    mut askers: Vec<A>,
+    args: &LoadArgs,
+    kinds: usize,
+    p99_ms_max: f64,
+    server: &Server,
+) -> Result<Measured, Error> {
+    let load = args.load(SystemChance.bits() >> 11);
+    let mut rungs = Vec::new();
+    if let Some(ladder) = args.ladder() {
+        let idle = &mut askers;
+        rungs = climb(ladder, async |rate| {
+            let load = Load { rate: Some(rate), ..load };
+            let (back, answers) = run(std::mem::take(idle), load, kinds, server).await?;
+            *idle = back;
+            Ok(Rung::of(rate, &answers, p99_ms_max))
+        })
+        .await?;
+    }
+    let load = Load { rate: capacity(&rungs).or(load.rate), ..load };
+    let (_, answers) = run(askers, load, kinds, server).await?;
+    Ok(Measured { load, rungs, answers })
+}
+
 /// Climbs from the first rate on, at most so many steps, until two in a row do not pass.
-pub(super) async fn climb<F>((from, steps_max): (u32, u32), mut at: F) -> Result<Vec<Rung>, Error>
+async fn climb<F>((from, steps_max): (u32, u32), mut at: F) -> Result<Vec<Rung>, Error>
 where
     F: AsyncFnMut(u32) -> Result<Rung, Error>,
 {
