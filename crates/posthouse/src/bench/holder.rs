@@ -4,7 +4,7 @@
 //! It tells on standard output what it does, one line each: `online N` now and then, `ready` when all are
 //! there, and after its standard input ended, when it lets go, a last line with an [`Outcome`] in JSON.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -184,6 +184,20 @@ fn hear(line: &str) -> Said {
     }
 }
 
+/// Tells what a process says until its last word, or that it ended without one. None if nobody listens any more.
+fn listen(process: impl Read, mut tell: impl FnMut(Said) -> bool) -> Option<()> {
+    for line in BufReader::new(process).lines().map_while(Result::ok) {
+        let said = hear(&line);
+        let last = matches!(said, Said::Done(_) | Said::Lost(_));
+        tell(said).then_some(())?;
+        // What ends after its last word is not lost, though others of the run still speak.
+        if last {
+            return Some(());
+        }
+    }
+    tell(Said::Lost("a process of the load generator has ended".to_owned())).then_some(())
+}
+
 /// The processes of a run. Dropped, they end.
 pub(super) struct Holders {
     children: Vec<Child>,
@@ -232,14 +246,7 @@ impl Holders {
             holders.children.push(child);
             let tell = tell.clone();
             std::thread::spawn(move || {
-                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                    if tell.blocking_send((number, hear(&line))).is_err() {
-                        return;
-                    }
-                }
-                // Read to its end: whoever still waits for a last line waits in vain.
-                let lost = Said::Lost("a process of the load generator has ended".to_owned());
-                if tell.blocking_send((number, lost)).is_err() {
+                if listen(stdout, |said| tell.blocking_send((number, said)).is_ok()).is_none() {
                     tracing::debug!("nobody listens any more");
                 }
             });
@@ -305,5 +312,23 @@ mod tests {
         let outcome = Outcome { dropped: 1, refused: 2, problems: vec!["x".to_owned()] };
         assert_eq!(hear(&serde_json::to_string(&outcome).unwrap_or_default()), Said::Done(outcome));
         assert_eq!(hear("what?"), Said::Lost("what?".to_owned()));
+    }
+
+    #[test]
+    fn a_process_that_ends_after_its_last_word_is_not_lost() -> Result<(), serde_json::Error> {
+        let told = |process: &str| {
+            let mut told = Vec::new();
+            let listening = listen(process.as_bytes(), |said| {
+                told.push(said);
+                true
+            });
+            assert_eq!(listening, Some(()));
+            told
+        };
+        let done = serde_json::to_string(&Outcome::default())?;
+        assert_eq!(told(&format!("ready\n{done}\n")), [Said::Ready, Said::Done(Outcome::default())]);
+        assert!(matches!(&told("ready\n")[..], [Said::Ready, Said::Lost(_)]));
+        assert_eq!(listen(&b"ready\n"[..], |_| false), None);
+        Ok(())
     }
 }
