@@ -114,7 +114,8 @@ impl Lines {
         for pending in waiting.conversations {
             let queue = Queue::Conversation(pending.address.id);
             // What was sent counts as waiting for the store until it is acknowledged.
-            let was_pulled = self.place_mut(queue).is_some_and(|place| place.pulled);
+            let same_name = self.address(pending.address.id).is_none_or(|known| *known == pending.address);
+            let was_pulled = same_name && self.place_mut(queue).is_some_and(|place| place.pulled);
             self.put(queue, Some(&pending.address));
             if !was_pulled && self.tell(queue, entries(pending.entries)) {
                 new.push(Listed { address: Some(pending.address), entries: entries(pending.entries) });
@@ -276,6 +277,10 @@ impl Lines {
         }
         let line = self.by_queue.entry(queue).or_default();
         if line.address.as_ref() != address {
+            // What the device knows by a name that nobody answers to any more, it has to be told of again.
+            if line.address.is_some() && line.told.take().is_some() {
+                self.told -= 1;
+            }
             // A pair that became a group isn't found under the other one's name any more.
             if let Some(Address { id, peer: Some(peer), .. }) = line.address.take()
                 && self.directs.get(&peer) == Some(&id)
@@ -527,6 +532,24 @@ mod tests {
         lines.has_news(&direct(2, "bob"), None);
         lines.forget(queue(2));
         assert_eq!(lines.direct(&bob), None);
+    }
+
+    /// A device that was told of a pair pulls under the other one's name, where nothing is any more.
+    #[test]
+    fn a_queue_that_gets_another_name_is_told_of_again() {
+        let mut lines = Lines::default();
+        assert!(lines.has_news(&direct(1, "bob"), None));
+        assert!(!lines.has_news(&direct(1, "bob"), None));
+        assert!(lines.has_news(&group(1), None));
+        assert!(!lines.has_news(&group(1), None));
+        assert_eq!((lines.told, lines.listed().len()), (1, 1));
+
+        let mut lines = Lines::default();
+        lines.has_news(&direct(1, "bob"), None);
+        lines.begin(queue(1), Some(&direct(1, "bob")), 0);
+        lines.batch_sent(queue(1), 3, 700);
+        assert_eq!(lines.take_waiting(pending(1..=1)).len(), 1, "though it is pulling it under its old name");
+        assert_eq!(lines.take_waiting(pending(1..=1)), []);
     }
 
     #[test]

@@ -50,6 +50,14 @@ fn every_promise_holds_for_many_seeds() {
     );
 }
 
+/// A pair became a group while a device pulled it under the other one's name.
+#[test]
+fn seeds_that_once_failed_hold() {
+    for seed in [1_795_341_729] {
+        run(seed);
+    }
+}
+
 #[test]
 fn a_seed_replays_exactly() {
     let (cast, plan) = (sim::usual_cast(), plan::draw(3, 80));
