@@ -139,6 +139,54 @@ async fn a_damaged_file_is_left_alone() {
     drop(open(dir.path(), &clock));
 }
 
+/// Bytes change within a page that stays well-formed: what they said is left out, and the rest is served.
+#[tokio::test]
+async fn a_message_that_is_not_what_was_written_is_left_out() {
+    let (dir, clock, group, _) = filled().await;
+    let store = open(dir.path(), &clock);
+    let newest = say(&store, group, "the newest").await;
+    let before = everything(&store, group).await;
+    store.close().await.unwrap();
+    drop(store);
+    let damaged = [before[10].id, before[11].id, before[20].id, newest.id];
+    let db = Connection::open(dir.path().join("posthouse.db")).unwrap();
+    for (id, change) in damaged.iter().zip([
+        "payload = CAST('x' || substr(payload, 2) AS BLOB)",
+        "sender = 'jerry'",
+        "kind = 99",
+        "timestamp = timestamp + 1",
+    ]) {
+        let key = i64::try_from(id.as_u64()).unwrap();
+        assert_eq!(db.execute(&format!("UPDATE message SET {change} WHERE id = ?1"), [key]).unwrap(), 1);
+    }
+    drop(db);
+
+    let store = open(dir.path(), &clock);
+    let whole: Vec<_> = before.iter().filter(|message| !damaged.contains(&message.id)).collect();
+    assert_eq!(everything(&store, group).await.iter().collect::<Vec<_>>(), whole);
+    let page = posthouse_core::message::HistoryQuery { limit: 15, ..history(group, Direction::Forward) };
+    let page = store.read_history(&app_id("app"), &client("jerry"), page).await.unwrap();
+    assert_eq!(page.messages.iter().collect::<Vec<_>>(), whole[..15], "a page is full all the same");
+    assert!(page.more);
+    let (tenant, jerry) = (app_id("app"), client("jerry"));
+    let mut told = Vec::new();
+    let mut after = posthouse_core::id::Seq(0);
+    loop {
+        let stretch = store.read_timeline(&tenant, &jerry, group, after, 50).await.unwrap();
+        told.extend(stretch.entries.into_iter().filter_map(|entry| match entry.what {
+            posthouse_core::listing::EntryKind::Message(message) => Some(message.id),
+            _ => None,
+        }));
+        after = stretch.end;
+        if !stretch.more {
+            break;
+        }
+    }
+    assert_eq!(told, whole.iter().map(|message| message.id).collect::<Vec<_>>());
+    let unread = store.list_unread(&tenant, &jerry, None, 10).await.unwrap();
+    assert!(unread.iter().any(|unread| unread.conversation == group && unread.last_message.is_none()));
+}
+
 #[tokio::test]
 async fn another_programs_database_is_left_alone() {
     let dir = TempDir::new().unwrap();

@@ -11,15 +11,19 @@ use posthouse_core::port::store::{PAGE_BYTES_MAX, attributes_size};
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, Rows};
 
+use super::checksum::whole;
 use super::rows::{
     Place, Spot, Work, body_kind_columns, client_of, clients_of, conversation_key, count, int,
-    message_columns, message_key, message_of, place, time_of, uint, update_of,
+    message_columns, message_key, message_of, place, time_of, uint, unreadable, update_of,
 };
 use super::timeline::{CHANGE_JOINED, CHANGE_LEFT, CHANGE_UPDATED, patch_of};
 use super::views::{Coming, Member, ensure_member, not_deleted};
 
 /// The most entries of a timeline that one read looks at, seen or not: some milliseconds.
 const LOOKED_AT_MAX: usize = 5_000;
+
+/// Damaged messages that a page of history passes over; a conversation with more looks as if it ended there.
+const DAMAGED_MAX: i64 = 64;
 
 /// Whether a read looks for what may be rare.
 pub(super) fn may_take_long(query: &HistoryQuery) -> bool {
@@ -55,7 +59,7 @@ pub(super) fn read(
         query.sender.as_ref().map(ClientId::as_str),
         coming.map_or(-1, |coming| int(coming.seq)),
         coming.map_or(i64::MIN, |coming| coming.at.0),
-        count(query.limit).saturating_add(1),
+        count(query.limit).saturating_add(1 + DAMAGED_MAX),
     ))?;
     let mut messages = Vec::new();
     let (mut bytes, mut more) = (0, false);
@@ -64,7 +68,7 @@ pub(super) fn read(
             more = true;
             break;
         }
-        let message = message_of(row)?;
+        let Some(message) = in_conversation(message_of(row), query.conversation)? else { continue };
         bytes += size(&message);
         if bytes > PAGE_BYTES_MAX && !messages.is_empty() {
             more = true;
@@ -76,6 +80,20 @@ pub(super) fn read(
         messages.reverse();
     }
     Ok(History { messages, more })
+}
+
+/// A message that the index of a conversation names, if row and index are whole.
+fn in_conversation(
+    read: rusqlite::Result<Message>,
+    conversation: ConversationId,
+) -> rusqlite::Result<Option<Message>> {
+    whole(read.and_then(|message| {
+        if message.conversation == conversation {
+            Ok(message)
+        } else {
+            Err(unreadable(1, format!("message {} belongs to another conversation", message.id.as_u64())))
+        }
+    }))
 }
 
 /// About the bytes of a message in an answer.
@@ -322,8 +340,8 @@ fn said_after(db: &Connection, view: &View<'_>, after: u64, limit: usize) -> Wor
         if !row.get::<_, bool>(2)? {
             return Ok(None);
         }
-        let message = load.query_row([row.get::<_, i64>(1)?], message_of)?;
-        Ok(Some(EntryKind::Message(message)))
+        let read = load.query_row([row.get::<_, i64>(1)?], message_of);
+        Ok(in_conversation(read, view.place.id)?.map(EntryKind::Message))
     })
 }
 
@@ -384,9 +402,10 @@ fn patched(db: &Connection, view: &View<'_>, seq: u64, message: Option<i64>) -> 
                 message,
                 int(seq),
             ),
-            message_of,
+            |row| whole(message_of(row)),
         )
-        .optional()?;
+        .optional()?
+        .flatten();
     let found = found.filter(|message| is_since(view.member.coming(), message));
     Ok(found.map(|message| EntryKind::Patched(patch_of(message, view.place.kind, seq))))
 }

@@ -17,6 +17,7 @@ use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::{Map, Value};
 
+use super::checksum::whole;
 use super::history::before_coming;
 use super::notes::{NOTE_LISTED, NewNote, device_data, note};
 use super::rows::{
@@ -293,7 +294,7 @@ fn show(db: &Connection, app: i64, client: &ClientId, line: &Line, now: Timestam
         .prepare_cached("SELECT pinned_at, marks FROM member WHERE conversation = ?1 AND client = ?2")?
         .query_row((key, client.as_str()), |row| Ok((maybe_time_of(row, 0)?, row.get(1)?)))?;
     let last_message = match line.message {
-        Some(message) => Some(message_by_key(db, message)?),
+        Some(message) => message_by_key(db, message)?,
         None => None,
     };
     let place = place(db, app, id, now)?;
@@ -305,10 +306,10 @@ fn show(db: &Connection, app: i64, client: &ClientId, line: &Line, now: Timestam
     Ok(Listed { address, last_message, unread, pinned_at, marks, place: line.place })
 }
 
-fn message_by_key(db: &Connection, message: i64) -> Work<Message> {
+fn message_by_key(db: &Connection, message: i64) -> Work<Option<Message>> {
     Ok(db
         .prepare_cached(concat!("SELECT ", message_columns!(), " FROM message m WHERE m.id = ?1"))?
-        .query_row([message], message_of)?)
+        .query_row([message], |row| whole(message_of(row)))?)
 }
 
 /// The column that holds the other one of the direct conversation `c`, as client ?2 sees it.

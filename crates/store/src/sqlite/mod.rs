@@ -6,6 +6,7 @@
 
 pub(crate) mod apps;
 pub(crate) mod audit;
+mod checksum;
 mod clients;
 mod conversations;
 mod groups;

@@ -33,9 +33,9 @@ const QUICK_CHECK_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const STATEMENT_CACHE: usize = 256;
 
-/// The default of [`OpenOptions::tail_max`]: nothing waits, until the soaks have run with a late index
-/// (ADR 19).
-const TAIL_MAX: usize = 0;
+/// The default of [`OpenOptions::tail_max`]: long runs share pages (ADR 19), and what waits is read again after
+/// a crash.
+const TAIL_MAX: usize = 65_536;
 
 /// How to open a store.
 #[derive(Clone)]
@@ -196,15 +196,16 @@ impl Schema {
         const VIEWS: (&str, &str) = ("V3__views", include_str!("../migrations/V3__views.sql"));
         const CLIENTS: (&str, &str) = ("V4__clients", include_str!("../migrations/V4__clients.sql"));
         const INDEX: (&str, &str) = ("V5__late_index", include_str!("../migrations/V5__late_index.sql"));
+        const CHECKSUM: (&str, &str) = ("V6__checksum", include_str!("../migrations/V6__checksum.sql"));
         match self {
-            Self::Main => &[TIMELINE, APP, VIEWS, CLIENTS, INDEX],
-            Self::Bucket => &[TIMELINE, VIEWS, INDEX],
+            Self::Main => &[TIMELINE, APP, VIEWS, CLIENTS, INDEX, CHECKSUM],
+            Self::Bucket => &[TIMELINE, VIEWS, INDEX, CHECKSUM],
         }
     }
 
     fn version(self) -> u32 {
         match self {
-            Self::Main | Self::Bucket => 5,
+            Self::Main | Self::Bucket => 6,
         }
     }
 }

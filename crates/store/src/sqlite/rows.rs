@@ -13,6 +13,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::{Value, json};
 
+use super::checksum::checksum;
+
 /// The outcome of work inside a transaction.
 pub(super) type Work<T> = Result<T, Failure>;
 
@@ -228,14 +230,16 @@ pub(super) fn object_of(text: &str, at: usize) -> rusqlite::Result<Attributes> {
 macro_rules! message_columns {
     () => {
         "m.id, m.conversation, m.seq, m.timestamp, m.sender, m.kind, m.custom, m.schema, m.payload, m.summary, \
-         m.mention_all, m.mentions, m.receipt, m.patched_at, m.delivered_at, m.read_at, m.origin, m.edits, m.patched_by"
+         m.mention_all, m.mentions, m.receipt, m.patched_at, m.delivered_at, m.read_at, m.origin, m.edits, m.patched_by, \
+         m.crc"
     };
 }
 pub(super) use message_columns;
 
 /// How many columns [`message_columns`] names.
-pub(super) const MESSAGE_COLUMNS: usize = 19;
+pub(super) const MESSAGE_COLUMNS: usize = 20;
 
+/// The message of a row. One that isn't as it was written is an error.
 pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
     let kind =
         body_kind(row.get(5)?, row.get(6)?).ok_or_else(|| unreadable(5, "no kind of content".to_owned()))?;
@@ -243,7 +247,7 @@ pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
         Some(text) => clients_of(text, 11)?,
         None => Vec::new(),
     };
-    Ok(Message {
+    let message = Message {
         id: message_id_of(row, 0)?,
         conversation: conversation_of(row, 1)?,
         seq: Seq(uint(row.get(2)?)),
@@ -265,7 +269,14 @@ pub(super) fn message_of(row: &Row<'_>) -> rusqlite::Result<Message> {
         origin: origin_of(row, 16)?,
         edits: row.get(17)?,
         patched_by: maybe_client_of(row, 18)?,
-    })
+    };
+    match row.get::<_, Option<u32>>(19)? {
+        Some(crc) if crc != checksum(&message) => {
+            let what = format!("message {} isn't what was written", message.id.as_u64());
+            Err(unreadable(19, what))
+        }
+        Some(_) | None => Ok(message),
+    }
 }
 
 /// A place in history as SQLite compares it: a time, and among messages of that time an id.
@@ -483,6 +494,11 @@ pub(super) fn update_of(text: &str, at: usize) -> rusqlite::Result<(Vec<Attribut
     let changes = changes_of(&data["changes"]).ok_or_else(wrong)?;
     let modified = data["modified"].as_object().cloned().ok_or_else(wrong)?;
     Ok((changes, modified))
+}
+
+/// Whom a message calls, as a column; nothing if it calls nobody by name.
+pub(super) fn mentions_text(mentions: &Mentions) -> Option<String> {
+    (!mentions.clients.is_empty()).then(|| clients_text(&mentions.clients))
 }
 
 /// A stored value that this program can't have written.

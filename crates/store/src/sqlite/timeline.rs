@@ -18,10 +18,11 @@ use posthouse_core::receipt::{
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::checksum::{checksum, whole};
 use super::conversations::find_or_make_direct;
 use super::rows::{
-    MESSAGE_COLUMNS, Place, Spot, Work, body_kind_columns, client_of, clients_text, conversation_key,
-    conversation_of, count, int, is_member, kind_of, maybe_time_of, members, message_columns, message_key,
+    MESSAGE_COLUMNS, Place, Spot, Work, body_kind_columns, client_of, conversation_key, conversation_of,
+    count, int, is_member, kind_of, maybe_time_of, members, mentions_text, message_columns, message_key,
     message_of, origin_column, place, role_of, spot, uint,
 };
 use super::shards::FileKey;
@@ -527,8 +528,8 @@ fn insert_message(db: &Connection, message: &Message, row: &Row<'_>) -> rusqlite
     let (kind, custom) = body_kind_columns(message.body.kind);
     db.prepare_cached(
         "INSERT INTO message (id, conversation, seq, timestamp, ordinal, sender, kind, custom, origin, shown, counted, \
-         receipt, mention_all, mentions, token, summary, schema, payload) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+         receipt, mention_all, mentions, token, summary, schema, payload, crc) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
     )?
     .execute(rusqlite::params![
         message_key(message.id),
@@ -549,12 +550,9 @@ fn insert_message(db: &Connection, message: &Message, row: &Row<'_>) -> rusqlite
         message.body.summary.as_deref(),
         message.body.payload.schema.0,
         &message.body.payload.bytes[..],
+        checksum(message),
     ])?;
     Ok(())
-}
-
-fn mentions_text(mentions: &Mentions) -> Option<String> {
-    (!mentions.clients.is_empty()).then(|| clients_text(&mentions.clients))
 }
 
 /// Notes whom a message calls. Only members: others have nothing unread.
@@ -664,10 +662,18 @@ fn apply_patch(tx: &mut Tx<'_>, app: i64, by: &ClientId, patch: PatchMessage) ->
     let entry = Entry { kind, at, by, message: Some(message_key(message.id)), data: None };
     let seq = add_entry(tx.db, &place, &entry)?;
     let (body_kind, custom) = body_kind_columns(patch.body.kind);
+    let patched = Message {
+        body: patch.body.clone(),
+        mentions: patch.mentions.clone(),
+        patched_at: Some(at),
+        patched_by: Some(by.clone()),
+        edits,
+        ..message.clone()
+    };
     tx.db
         .prepare_cached(
             "UPDATE message SET kind = ?2, custom = ?3, schema = ?4, payload = ?5, summary = ?6, mention_all = ?7, \
-             mentions = ?8, patched_at = ?9, patched_seq = ?10, patched_by = ?11, edits = ?12 WHERE id = ?1",
+             mentions = ?8, patched_at = ?9, patched_seq = ?10, patched_by = ?11, edits = ?12, crc = ?13 WHERE id = ?1",
         )?
         .execute((
             message_key(message.id),
@@ -682,6 +688,7 @@ fn apply_patch(tx: &mut Tx<'_>, app: i64, by: &ClientId, patch: PatchMessage) ->
             int(seq),
             by.as_str(),
             edits,
+            checksum(&patched),
         ))?;
     if counted && place.kind.counts_unread() {
         let calls_change = message.mentions != patch.mentions;
@@ -798,10 +805,11 @@ fn patches_in(
     ))?;
     let rows = statement.query_map((app, client.as_str(), since.0, now.0, count(limit)), |row| {
         let seq = uint(row.get(MESSAGE_COLUMNS)?);
-        Ok(patch_of(message_of(row)?, kind_of(row, MESSAGE_COLUMNS + 1)?, seq))
+        let kind = kind_of(row, MESSAGE_COLUMNS + 1)?;
+        Ok(whole(message_of(row))?.map(|message| patch_of(message, kind, seq)))
     })?;
     for patch in rows {
-        found.push(patch?);
+        found.extend(patch?);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use posthouse_core::receipt::Unread;
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::checksum::whole;
 use super::rows::{
     KIND_RECALLED, Place, Spot, Work, conversation_key, int, maybe_time_of, message_columns, message_key,
     message_of, spot, spot_of, time_of, uint,
@@ -129,9 +130,10 @@ pub(super) fn newest_of_history(
         ))?
         .query_row(
             (conversation_key(place.id), cleared.0, cleared.1, client.as_str(), message_key(newest.id)),
-            message_of,
+            |row| whole(message_of(row)),
         )
-        .optional()?;
+        .optional()?
+        .flatten();
     if found.is_some() {
         return Ok(found);
     }
@@ -143,8 +145,11 @@ pub(super) fn newest_of_history(
             not_deleted!(),
             " ORDER BY l.at DESC, l.id DESC LIMIT 1"
         ))?
-        .query_row((conversation_key(place.id), cleared.0, cleared.1, client.as_str()), message_of)
-        .optional()?)
+        .query_row((conversation_key(place.id), cleared.0, cleared.1, client.as_str()), |row| {
+            whole(message_of(row))
+        })
+        .optional()?
+        .flatten())
 }
 
 /// How many messages a member has not read, from counters.
@@ -200,9 +205,10 @@ pub(super) fn unread(db: &Connection, place: &Place, member: &Member, client: &C
                 int(member.read_seq),
                 KIND_RECALLED,
             ),
-            message_of,
+            |row| whole(message_of(row)),
         )
         .optional()?
+        .flatten()
     } else {
         newest_of_history(db, place, client, cleared)?
     };

@@ -155,8 +155,10 @@ impl World {
 
     fn start(&mut self) -> Result<(), Broken> {
         let ids = Arc::new(IdGen::new(0));
-        let options =
-            OpenOptions { pace: Pace::Stepped, ..OpenOptions::new(self.clock.clone(), Arc::clone(&ids)) };
+        let usual = OpenOptions::new(self.clock.clone(), Arc::clone(&ids));
+        // Every message indexed at once, a few late, or as many as usual.
+        let tail_max = [0, 3, usual.tail_max][(self.seed % 3) as usize];
+        let options = OpenOptions { pace: Pace::Stepped, tail_max, ..usual };
         let store = Arc::new(SqliteStore::open(&self.dir, options).map_err(broken)?);
         let log = Log::of(&self.dir);
         let watched: Arc<dyn Store> = Arc::new(Watched::new(Arc::clone(&store), Arc::clone(&log)));
