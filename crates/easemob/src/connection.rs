@@ -478,7 +478,13 @@ impl Seat {
             Target::Conversation(id) => Some(*id),
             Target::Client(peer) => self.lines.direct(peer),
         };
-        if let Some(address) = remembered.and_then(|id| self.lines.address(id)) {
+        // Only a pair is called by its other one and only a group by its number: a pair that is remembered and
+        // is called so may have become a group since.
+        let fits = |address: &&Address| match target {
+            Target::Client(_) => address.kind == Kind::Direct,
+            Target::Conversation(_) => address.kind == Kind::Group,
+        };
+        if let Some(address) = remembered.and_then(|id| self.lines.address(id)).filter(fits) {
             return Ok(Some(address.clone()));
         }
         match posthouse.address(&self.caller, target).await {
