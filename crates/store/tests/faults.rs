@@ -478,6 +478,16 @@ async fn a_full_queue_is_busy() {
     assert_eq!(everything(&store, group).await.len(), 200 + 2 + 8_192);
 }
 
+/// Thousands come at the first moment, as after a restart: none is refused because all ask for the same app.
+#[tokio::test]
+async fn a_crowd_at_the_first_moment_is_served() {
+    let (dir, clock, group, _) = filled().await;
+    let store = open(dir.path(), &clock);
+    store.apps_since(0).await.unwrap();
+    let sends = (0..2_000).map(|_| say(&store, group, "all at once"));
+    assert_eq!(join_all(sends).await.len(), 2_000);
+}
+
 #[tokio::test]
 async fn a_store_may_be_dropped_by_its_own_writer() {
     let (dir, clock, group, _) = filled().await;

@@ -540,9 +540,6 @@ async fn write_messages(store: &SqliteStore, app: &AppId, wish: &Wish, had: u64)
     for _ in 0..had {
         script.next();
     }
-    // Messages are put in one after the other, and what the store looks up at its first call only would
-    // let some overtake others.
-    store.conversation(app, conversation_id(wish.seed, 0)).await?;
     let bar = progress(wish.messages - had, "filling");
     let mut running = FuturesUnordered::new();
     let mut left = wish.messages - had;

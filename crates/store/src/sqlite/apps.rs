@@ -21,15 +21,25 @@ use super::{SqliteStore, open_main};
 #[async_trait]
 impl Apps for SqliteStore {
     async fn apps_since(&self, revision: u64) -> Result<Option<(u64, Vec<App>)>> {
-        self.read(move |reader| match reader.snapshot(FileKey::Main)? {
-            Some(main) => apps_since(&main, revision),
-            None => Ok(None),
-        })
-        .await
+        let found = self
+            .read(move |reader| {
+                let Some(main) = reader.snapshot(FileKey::Main)? else { return Ok(None) };
+                let Some(apps) = apps_since(&main, revision)? else { return Ok(None) };
+                Ok(Some((apps, short_keys(&main)?)))
+            })
+            .await?;
+        Ok(found.map(|(apps, keys)| {
+            // Whoever knows an app has its key: a crowd at the first moment need not ask for it one by one.
+            self.app_keys.write().unwrap_or_else(PoisonError::into_inner).extend(keys);
+            apps
+        }))
     }
 
     async fn add_app(&self, app: App, unique_keys: &'static [&'static str]) -> Result<bool> {
-        self.write_apps(move |tx| add(tx.db, &app, unique_keys)).await
+        let id = app.id.clone();
+        let added = self.write_apps(move |tx| add(tx.db, &app, unique_keys)).await?;
+        self.app_key(&id).await?;
+        Ok(added)
     }
 
     async fn replace_app(&self, app: App, unique_keys: &'static [&'static str]) -> Result<bool> {
@@ -116,6 +126,15 @@ fn all(db: &Connection) -> Work<Vec<App>> {
         })
     })?;
     Ok(apps.collect::<rusqlite::Result<_>>()?)
+}
+
+fn short_keys(db: &Connection) -> Work<Vec<(AppId, i64)>> {
+    let mut statement = db.prepare_cached("SELECT id, key FROM app")?;
+    let keys = statement.query_map([], |row| {
+        let id = AppId::parse(row.get_ref(0)?.as_str()?).map_err(|error| unreadable(0, error.to_string()))?;
+        Ok((id, row.get(1)?))
+    })?;
+    Ok(keys.collect::<rusqlite::Result<_>>()?)
 }
 
 fn add(db: &Connection, app: &App, unique_keys: &[&str]) -> Work<bool> {
