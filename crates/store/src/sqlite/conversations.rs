@@ -89,7 +89,7 @@ impl Conversations for SqliteStore {
     ) -> Result<Vec<Found>> {
         let app = self.app_key(app).await?;
         let late = match &query.scope {
-            Scope::Member(member) => Late::OfClient(member.clone()),
+            Scope::Member(member) => Late::OfClient(app, member.clone()),
             Scope::Ids(ids) | Scope::Temporary { ids, .. } => Late::Conversations(ids.clone()),
             Scope::All => Late::All,
         };
@@ -179,7 +179,7 @@ impl Conversations for SqliteStore {
     ) -> Result<GroupPage> {
         let app = self.app_key(app).await?;
         let member = member.cloned();
-        let late = member.clone().map_or(Late::All, Late::OfClient);
+        let late = member.clone().map_or(Late::All, |member| Late::OfClient(app, member));
         // All groups of an app are many.
         let lane = if member.is_none() { &self.searches } else { &self.readers };
         self.read_late(lane, late, move |reader| match reader.snapshot(FileKey::Main)? {
@@ -297,7 +297,7 @@ fn create(tx: &mut Tx<'_>, app: i64, new: NewConversation) -> Work<Outcome<Creat
         add_beginning(tx.db, id, &member_entry(CHANGE_JOINED, at, by, &conversation.members))?;
     }
     for (client, joined) in conversation.members.iter().zip(0..) {
-        insert_member(tx.db, id, &NewMember { app, client, joined, at, seq: 0, total: 0 })?;
+        insert_member(tx, id, &NewMember { app, client, joined, at, seq: 0, total: 0 })?;
         if conversation.muted_by.contains(client) {
             tx.db
                 .prepare_cached("UPDATE member SET muted = 1 WHERE conversation = ?1 AND client = ?2")?
@@ -402,8 +402,10 @@ struct NewMember<'a> {
     total: u64,
 }
 
-fn insert_member(db: &Connection, id: ConversationId, new: &NewMember<'_>) -> rusqlite::Result<()> {
-    db.prepare_cached(
+fn insert_member(tx: &mut Tx<'_>, id: ConversationId, new: &NewMember<'_>) -> rusqlite::Result<()> {
+    tx.comes(new.app, new.client);
+    tx.db
+        .prepare_cached(
         "INSERT INTO member (conversation, client, app, joined, joined_at, read_seq, read_total, delivered_seq, \
          unread_changed_at, joined_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6, ?5, ?6)",
     )?
@@ -445,7 +447,7 @@ fn add(tx: &mut Tx<'_>, app: i64, change: &MemberChange, max: usize) -> Work<Out
         .prepare_cached("SELECT coalesce(max(joined) + 1, 0) FROM member WHERE conversation = ?1")?
         .query_row([conversation_key(id)], |row| row.get(0))?;
     for (client, joined) in added.iter().zip(first..) {
-        insert_member(tx.db, id, &NewMember { app, client, joined, at, seq, total: place.total })?;
+        insert_member(tx, id, &NewMember { app, client, joined, at, seq, total: place.total })?;
         note(tx.db, app, client, &NewNote::of(NOTE_JOINED, id, &change.by, at))?;
     }
     present.extend(added.iter().cloned());

@@ -22,6 +22,7 @@ use super::notes::{
     NOTE_LEFT, NOTE_LISTED, NOTE_MESSAGES_REMOVED, NOTE_READ, NOTE_READ_HERE, NOTE_ROLE,
 };
 use super::positions::{self, Device, Kept, Reached, queue_key};
+use super::readers::memberships;
 use super::rows::{
     Work, client_of, clients_of, conversation_of, count, int, kind_of, maybe_time_of, message_id_of,
     object_of, time_of, uint, unreadable, update_of,
@@ -89,19 +90,27 @@ impl Inbox for SqliteStore {
         query: ListQuery,
     ) -> Result<Vec<Listed>> {
         let app = self.app_key(app).await?;
+        let ticket = match self.answers.find(app, client, &query) {
+            Ok(listed) => return Ok(listed),
+            Err(ticket) => ticket,
+        };
         let (client, counted) = (client.clone(), client.clone());
-        let many = self.read(move |reader| match reader.snapshot(FileKey::Main)? {
-            Some(db) => listing::is_long(&db, app, &counted),
-            None => Ok(false),
-        });
+        let is_long = self
+            .read(move |reader| match reader.snapshot(FileKey::Main)? {
+                Some(db) => listing::is_long(&db, app, &counted),
+                None => Ok(false),
+            })
+            .await?;
         // Long lists delay each other and nobody else.
-        let lane = if many.await? { &self.searches } else { &self.readers };
-        self.read_late(lane, Late::OfClient(client.clone()), move |reader| {
-            let now = reader.now();
-            match reader.snapshot(FileKey::Main)? {
-                Some(db) => listing::list(&db, app, &client, &query, now),
-                None => Ok(Vec::new()),
+        let lane = if is_long { &self.searches } else { &self.readers };
+        let answers = Arc::clone(&self.answers);
+        self.read_late(lane, Late::OfClient(app, client.clone()), move |reader| {
+            let Some(db) = reader.snapshot(FileKey::Main)? else { return Ok(Vec::new()) };
+            let listed = listing::list(&db, app, &client, &query)?;
+            if !is_long {
+                answers.keep(ticket, (app, &client), query, memberships(&db, app, &client)?, &listed);
             }
+            Ok(listed)
         })
         .await
     }
@@ -150,11 +159,12 @@ impl Inbox for SqliteStore {
         let device = self.device(app, client, device).await?;
         let unwritten = self.positions.of(&device);
         // A commit whose closure has run is in every snapshot taken after that.
-        self.read_late(&self.readers, Late::OfClient(client.clone()), move |reader| {
-            match reader.snapshot(FileKey::Main)? {
-                Some(db) => positions::waiting(&db, &device, &unwritten, limit),
-                None => Ok(Waiting::default()),
-            }
+        self.read_late(&self.readers, Late::OfClient(device.app, client.clone()), move |reader| match reader
+            .snapshot(
+            FileKey::Main,
+        )? {
+            Some(db) => positions::waiting(&db, &device, &unwritten, limit),
+            None => Ok(Waiting::default()),
         })
         .await
     }

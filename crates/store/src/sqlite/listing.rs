@@ -12,7 +12,7 @@ use posthouse_core::conversation::Address;
 use posthouse_core::error::Error;
 use posthouse_core::id::{ClientId, ConversationId, DeviceId, Seq};
 use posthouse_core::listing::{ListChange, ListPage, ListPlace, ListQuery, Listed, MARKS, PINS_MAX};
-use posthouse_core::message::Message;
+use posthouse_core::message::{Message, Origin};
 use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::{Map, Value};
@@ -24,7 +24,7 @@ use super::rows::{
     KIND_RECALLED, NOWHERE, Spot, Work, absent, client_of, conversation_key, conversation_of, count, kind_of,
     maybe_time_of, message_columns, message_of, place, spot_of, time_of, uint,
 };
-use super::views::{Coming, member, unread_count};
+use super::views::{Coming, Counters, unread_count};
 use super::writer::{Outcome, Tx};
 
 /// From so many conversations on, a list may take many milliseconds.
@@ -38,20 +38,10 @@ const LOOKED_BACK_MAX: usize = 1_000;
 const ORIGIN_SERVER: i64 = 1;
 
 /// A part of a client's list.
-pub(super) fn list(
-    db: &Connection,
-    app: i64,
-    client: &ClientId,
-    query: &ListQuery,
-    now: Timestamp,
-) -> Work<Vec<Listed>> {
+pub(super) fn list(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -> Work<Vec<Listed>> {
     let candidates = candidates(db, app, client, query)?;
     let lines = page(candidates, &query.page, |candidate| settle(db, client, query, candidate))?;
-    let mut listed = Vec::with_capacity(lines.len());
-    for line in lines {
-        listed.push(show(db, app, client, &line, now)?);
-    }
-    Ok(listed)
+    lines.into_iter().map(|line| show(db, app, client, line)).collect()
 }
 
 /// A line that may be in the list, at the latest place it can have.
@@ -66,6 +56,17 @@ struct Candidate {
     /// When the client came, if what lies before is not for it.
     coming: Option<Coming>,
     pinned: bool,
+    /// The newest message of history, seen or not.
+    newest: Spot,
+    own: Own,
+}
+
+/// What a membership says of its line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Own {
+    pinned_at: Option<Timestamp>,
+    marks: u32,
+    counters: Counters,
 }
 
 /// A line of the list.
@@ -73,7 +74,8 @@ struct Candidate {
 struct Line {
     place: ListPlace,
     /// The message to show.
-    message: Option<i64>,
+    message: Option<Message>,
+    own: Own,
 }
 
 fn candidates(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -> Work<Vec<Candidate>> {
@@ -81,7 +83,7 @@ fn candidates(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -
         () => {
             "SELECT x.conversation, h.last_message_at, h.last_message, h.cleared_at, h.cleared_id, \
              x.cleared_at, x.cleared_id, x.hidden_at, x.hidden_id, x.pinned_at, \
-             x.joined_seq, x.joined_at, \
+             x.joined_seq, x.joined_at, x.marks, h.total, x.sent, x.read_seq, x.read_total, x.read_own, \
              CASE WHEN ?3 THEN (SELECT created_at FROM conversation WHERE id = x.conversation) END FROM member x "
         };
     }
@@ -114,7 +116,7 @@ fn candidate(row: &Row<'_>, query: &ListQuery) -> rusqlite::Result<Option<Candid
     let newest = spot_of(row, 1)?;
     let cleared = spot_of(row, 3)?.max(spot_of(row, 5)?);
     let hidden = spot_of(row, 7)?;
-    let made_at = maybe_time_of(row, 12)?;
+    let made_at = maybe_time_of(row, 18)?;
     let said = newest > cleared.max(hidden);
     if !said && (made_at.is_none() || hidden > NOWHERE) {
         return Ok(None);
@@ -127,7 +129,15 @@ fn candidate(row: &Row<'_>, query: &ListQuery) -> rusqlite::Result<Option<Candid
     };
     let latest = ListPlace { at, conversation: conversation_of(row, 0)? };
     let coming = if query.since_joined { Coming::of(uint(row.get(10)?), time_of(row, 11)?) } else { None };
-    Ok(Some(Candidate { latest, made_at, cleared, hidden, coming, pinned: query.pinned_only }))
+    let counters = Counters {
+        total: uint(row.get(13)?),
+        sent: uint(row.get(14)?),
+        read_seq: uint(row.get(15)?),
+        read_total: uint(row.get(16)?),
+        read_own: uint(row.get(17)?),
+    };
+    let own = Own { pinned_at: maybe_time_of(row, 9)?, marks: row.get(12)?, counters };
+    Ok(Some(Candidate { latest, made_at, cleared, hidden, coming, pinned: query.pinned_only, newest, own }))
 }
 
 /// Where the line of a candidate really stands; `None` if it isn't listed.
@@ -140,10 +150,15 @@ fn settle(
     let conversation = candidate.latest.conversation;
     let line = |at: Timestamp, message| {
         let at = if candidate.pinned { candidate.latest.at } else { at };
-        Some(Line { place: ListPlace { at, conversation }, message })
+        Some(Line { place: ListPlace { at, conversation }, message, own: candidate.own })
     };
+    if let Some(message) = newest_of_all(db, client, query.server_messages, candidate)? {
+        return Ok(line(message.timestamp, Some(message)));
+    }
     match newest_shown(db, client, query.server_messages, candidate)? {
-        Newest::Message((at, id)) if (at, id) > candidate.hidden => Ok(line(Timestamp(at), Some(id))),
+        Newest::Message((at, id)) if (at, id) > candidate.hidden => {
+            Ok(line(Timestamp(at), message_by_key(db, id)?))
+        }
         Newest::Message(_) | Newest::NoneThatCounts => Ok(None),
         Newest::Nothing if candidate.hidden > NOWHERE => Ok(None),
         Newest::Nothing => Ok(candidate.made_at.and_then(|made_at| line(made_at, None))),
@@ -158,6 +173,38 @@ enum Newest {
     NoneThatCounts,
     /// No message at all.
     Nothing,
+}
+
+/// The newest message of a conversation's history, if the client sees it and it makes the line, as it nearly always
+/// does.
+fn newest_of_all(
+    db: &Connection,
+    client: &ClientId,
+    server_messages: ServerMessages,
+    candidate: &Candidate,
+) -> Work<Option<Message>> {
+    if candidate.newest <= candidate.cleared.max(candidate.hidden) {
+        return Ok(None);
+    }
+    let key = conversation_key(candidate.latest.conversation);
+    let found = db
+        .prepare_cached(concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM message m WHERE m.id = ?1 AND m.conversation = ?2 AND NOT EXISTS (SELECT 1 FROM removed r \
+             WHERE r.conversation = ?2 AND r.client = ?3 AND r.message = ?1)"
+        ))?
+        .query_row((candidate.newest.1, key, client.as_str()), |row| whole(message_of(row)))
+        .optional()?
+        .flatten();
+    let counts = |message: &Message| match server_messages {
+        ServerMessages::Exclude | ServerMessages::Ignore => message.origin != Origin::Server,
+        ServerMessages::Write => true,
+    };
+    let is_since = |message: &Message| {
+        candidate.coming.is_none_or(|coming| coming.is_before(message.seq, message.timestamp))
+    };
+    Ok(found.filter(|message| !message.is_recalled() && is_since(message) && counts(message)))
 }
 
 fn newest_shown(
@@ -287,23 +334,12 @@ pub(super) fn is_long(db: &Connection, app: i64, client: &ClientId) -> Work<bool
 }
 
 /// Completes a line for the page.
-fn show(db: &Connection, app: i64, client: &ClientId, line: &Line, now: Timestamp) -> Work<Listed> {
-    let id = line.place.conversation;
-    let key = conversation_key(id);
-    let (pinned_at, marks) = db
-        .prepare_cached("SELECT pinned_at, marks FROM member WHERE conversation = ?1 AND client = ?2")?
-        .query_row((key, client.as_str()), |row| Ok((maybe_time_of(row, 0)?, row.get(1)?)))?;
-    let last_message = match line.message {
-        Some(message) => message_by_key(db, message)?,
-        None => None,
-    };
-    let place = place(db, app, id, now)?;
-    let unread = match member(db, id, client)? {
-        Some(member) => unread_count(db, &place, &member, client)?,
-        None => 0,
-    };
+fn show(db: &Connection, app: i64, client: &ClientId, line: Line) -> Work<Listed> {
+    let Line { place, message, own: Own { pinned_at, marks, counters } } = line;
+    let id = place.conversation;
+    let unread = unread_count(db, id, &counters, client)?;
     let address = address(db, app, client, id)?.ok_or_else(|| absent(id))?;
-    Ok(Listed { address, last_message, unread, pinned_at, marks, place: line.place })
+    Ok(Listed { address, last_message: message, unread, pinned_at, marks, place })
 }
 
 fn message_by_key(db: &Connection, message: i64) -> Work<Option<Message>> {
@@ -449,6 +485,8 @@ mod tests {
             hidden: NOWHERE,
             coming: None,
             pinned: false,
+            newest: NOWHERE,
+            own: Own::default(),
         }
     }
 
@@ -461,7 +499,7 @@ mod tests {
             looked_into += 1;
             let id = candidate.latest.conversation.as_u64();
             let (_, seen) = messages[usize::try_from(id).unwrap() - 1];
-            Ok(seen.map(|seen| Line { place: at(seen, id), message: Some(1) }))
+            Ok(seen.map(|seen| Line { place: at(seen, id), message: None, own: Own::default() }))
         })
         .unwrap();
         (lines.into_iter().map(|line| line.place).collect(), looked_into)

@@ -4,6 +4,7 @@
 //! [`writer`] and [`readers`] own all connections; the files named after the port's parts hold what
 //! runs on them. [`open`] says how files are checked, [`shards`] where a conversation lives.
 
+mod answers;
 pub(crate) mod apps;
 pub(crate) mod audit;
 mod checksum;
@@ -45,6 +46,7 @@ use posthouse_core::port::store::AfterCommit;
 use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::oneshot;
 
+use answers::Answers;
 use open::{
     Lane, OpenError, OpenOptions, Pace, Role, Schema, check_library, make_dir, open_error, open_for_writing,
     secret_file,
@@ -67,6 +69,8 @@ pub struct SqliteStore {
     app_keys: RwLock<HashMap<AppId, i64>>,
     /// What is in the log and not yet in its index.
     tails: Arc<Tails>,
+    /// Lists that are still as they were answered.
+    answers: Arc<Answers>,
     /// How far devices have got, as far as it isn't written yet.
     positions: positions::Positions,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -116,6 +120,7 @@ impl SqliteStore {
         lock: File,
     ) -> std::result::Result<Self, OpenError> {
         let gate = Arc::new(RwLock::new(()));
+        let answers = Arc::new(Answers::default());
         let readers = Arc::new(Queue::new(readers::QUEUE_MAX, options.pace));
         let searches = Arc::new(Queue::new(readers::SEARCHES_MAX, options.pace));
         let writer = Arc::new(Queue::new(writer::QUEUE_MAX, options.pace));
@@ -127,6 +132,7 @@ impl SqliteStore {
             searches: Arc::clone(&searches),
             app_keys: RwLock::default(),
             tails: Arc::clone(&tails),
+            answers: Arc::clone(&answers),
             positions: positions::Positions::default(),
             threads: Mutex::default(),
             _lock: lock,
@@ -158,6 +164,7 @@ impl SqliteStore {
             patch_times: HashMap::new(),
             pages_max: 0,
             tails,
+            answers,
             hots: hot::Hots::default(),
         };
         store.spawn(dir, "store-write".to_owned(), move || writer.run())?;
@@ -217,7 +224,7 @@ impl SqliteStore {
         F: FnOnce(&mut Tx<'_>) -> Work<Outcome<T>> + Send + 'static,
     {
         self.ensure_bucket(conversation)?;
-        self.write_touching(FileKey::of(conversation), Touches::Log, after, work).await
+        self.write_touching(FileKey::of(conversation), Touches::LogOf(conversation), after, work).await
     }
 
     /// Runs `work` in a transaction of `posthouse.db`; nobody is told.

@@ -294,9 +294,10 @@ pub(super) fn open_for_reading(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(file, flags)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
+    keep_plans(&db)?;
     db.execute_batch(
         "PRAGMA query_only = on; PRAGMA temp_store = memory; PRAGMA wal_autocheckpoint = 0; \
-         PRAGMA mmap_size = 268435456; PRAGMA cache_size = -4096;",
+         PRAGMA cache_size = -4096;",
     )?;
     db.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(db)
@@ -391,8 +392,15 @@ fn set_up_writer(db: &Connection, schema: Schema, role: Role) -> rusqlite::Resul
         Role::Visitor => 0,
     };
     db.pragma_update(None, "wal_autocheckpoint", checkpoint_pages)?;
+    keep_plans(db)?;
     db.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(())
+}
+
+/// Keeps a statement's plan whatever is bound to it. Otherwise one that could use a partial index is compiled anew
+/// each time it is run.
+fn keep_plans(db: &Connection) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 /// Makes sure that commits go to a log. Where SQLite can't switch to one, because a write failed, it says so by

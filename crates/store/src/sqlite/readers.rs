@@ -9,21 +9,25 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use posthouse_core::expiry::Bucket;
+use posthouse_core::id::{ClientId, ConversationId};
 use posthouse_core::time::{Clock, Timestamp};
 use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::open::open_for_reading;
 use super::overlay::{fill, open_overlaid};
 use super::queue::{Queue, Woken};
-use super::rows::Work;
+use super::rows::{Work, conversation_of};
 use super::shards::{FileKey, Shards};
-use super::tail::{Late, Tails};
+use super::tail::{Entry, Late, Tails};
 
 /// How many reads may wait. More are refused as `Busy`: the threads serve some thousands a second.
 pub(super) const QUEUE_MAX: usize = 1_024;
 
 /// How many queries that may take long may wait; each takes two seconds at worst.
 pub(super) const SEARCHES_MAX: usize = 32;
+
+/// Comings and goings of one client in the time of one read, after which all that is late is taken into account.
+const SETTLED_AFTER: usize = 4;
 
 /// One read, whatever its types.
 pub(super) type Read = Box<dyn FnOnce(&mut Reader) + Send>;
@@ -50,6 +54,16 @@ struct Connections {
 }
 
 impl Connections {
+    /// A snapshot in which `late` is in the index.
+    fn snapshot(&self, late: &[(ConversationId, Vec<Arc<Entry>>)]) -> Work<Transaction<'_>> {
+        if late.is_empty() {
+            return Ok(self.plain.unchecked_transaction()?);
+        }
+        let snapshot = self.overlaid.unchecked_transaction()?;
+        fill(&snapshot, late)?;
+        Ok(snapshot)
+    }
+
     fn open(path: &Path) -> rusqlite::Result<Self> {
         Ok(Self { plain: open_for_reading(path)?, overlaid: open_overlaid(path)? })
     }
@@ -144,13 +158,27 @@ impl Reader {
     /// A snapshot of a file with what is late. The tails are taken first: what is in the index by the time
     /// of the snapshot is told by the head's last place, and nothing is in neither.
     fn begin<'a>(&self, file: &'a Connections, bucket: Option<Bucket>) -> Work<Transaction<'a>> {
-        let late = self.tails.late(&self.late, bucket);
-        if late.is_empty() {
+        if self.tails.is_empty() {
             return Ok(file.plain.unchecked_transaction()?);
         }
-        let snapshot = file.overlaid.unchecked_transaction()?;
-        fill(&snapshot, &late)?;
-        Ok(snapshot)
+        match &self.late {
+            Late::Nothing => file.snapshot(&[]),
+            Late::Conversations(ids) => file.snapshot(&self.tails.late(ids, bucket)),
+            Late::All => file.snapshot(&self.tails.all_late(bucket)),
+            Late::OfClient(app, client) => {
+                let mut ids = memberships(&file.plain, *app, client)?;
+                for _ in 0..SETTLED_AFTER {
+                    let snapshot = file.snapshot(&self.tails.late(&ids, bucket))?;
+                    let there = memberships(&snapshot, *app, client)?;
+                    if there == ids {
+                        return Ok(snapshot);
+                    }
+                    // It came or went in between: what is late of a new conversation must not be missing.
+                    ids = there;
+                }
+                file.snapshot(&self.tails.all_late(bucket))
+            }
+        }
     }
 
     fn open_living(&mut self) -> Work<Vec<Bucket>> {
@@ -179,4 +207,15 @@ impl Reader {
         }
         Ok(true)
     }
+}
+
+/// The conversations of a file that a client of an app is in, in order.
+pub(super) fn memberships(db: &Connection, app: i64, client: &ClientId) -> Work<Vec<ConversationId>> {
+    Ok(db
+        .prepare_cached(
+            "SELECT conversation FROM main.member INDEXED BY member_client WHERE app = ?1 AND client = ?2 \
+             ORDER BY conversation",
+        )?
+        .query_map((app, client.as_str()), |row| conversation_of(row, 0))?
+        .collect::<rusqlite::Result<_>>()?)
 }

@@ -98,8 +98,8 @@ pub(super) enum Late {
     Nothing,
     /// Those of these conversations.
     Conversations(Vec<ConversationId>),
-    /// Those of every conversation that a client is in.
-    OfClient(ClientId),
+    /// Those of every conversation that a client of an app is in.
+    OfClient(i64, ClientId),
     /// All.
     All,
 }
@@ -164,32 +164,21 @@ impl Tails {
         conversations.into_iter().filter(is_late).collect()
     }
 
-    /// What a reader must know beside the rows of a file: entries on disk that the index may lack.
-    pub(super) fn late(
+    /// What a reader must know of these conversations beside the rows of a file: entries on disk that the index
+    /// may lack.
+    pub(super) fn late<'a>(
         &self,
-        wanted: &Late,
+        conversations: impl IntoIterator<Item = &'a ConversationId>,
         bucket: Option<Bucket>,
     ) -> Vec<(ConversationId, Vec<Arc<Entry>>)> {
         let state = self.lock();
-        if state.committed == 0 {
-            return Vec::new();
-        }
-        let of = |id: &ConversationId, tail: &Tail| {
-            let entries = tail.entries.get(..tail.committed).unwrap_or_default();
-            (!entries.is_empty() && id.bucket() == bucket).then(|| (*id, entries.to_vec()))
-        };
-        match wanted {
-            Late::Nothing => Vec::new(),
-            Late::Conversations(ids) => ids.iter().filter_map(|id| of(id, state.tails.get(id)?)).collect(),
-            Late::OfClient(client) => {
-                // After a start nobody knows yet whose they are.
-                let is_theirs =
-                    |tail: &Tail| tail.hot.as_ref().is_none_or(|hot| hot.members.contains(client));
-                let theirs = state.tails.iter().filter(|(_, tail)| is_theirs(tail));
-                theirs.filter_map(|(id, tail)| of(id, tail)).collect()
-            }
-            Late::All => state.tails.iter().filter_map(|(id, tail)| of(id, tail)).collect(),
-        }
+        let found = conversations.into_iter().filter_map(|id| state.tails.get(id)?.late(*id, bucket));
+        found.collect()
+    }
+
+    /// The same of all conversations.
+    pub(super) fn all_late(&self, bucket: Option<Bucket>) -> Vec<(ConversationId, Vec<Arc<Entry>>)> {
+        self.lock().tails.iter().filter_map(|(id, tail)| tail.late(*id, bucket)).collect()
     }
 
     /// Adds a message behind the others of its conversation.
@@ -317,6 +306,13 @@ impl Tails {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic can't leave it half-changed: nothing in here calls foreign code.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tail {
+    fn late(&self, id: ConversationId, bucket: Option<Bucket>) -> Option<(ConversationId, Vec<Arc<Entry>>)> {
+        let entries = self.entries.get(..self.committed).unwrap_or_default();
+        (!entries.is_empty() && id.bucket() == bucket).then(|| (id, entries.to_vec()))
     }
 }
 

@@ -242,7 +242,7 @@ impl Timeline for SqliteStore {
     ) -> Result<Vec<Unread>> {
         let app = self.app_key(app).await?;
         let client = reader.clone();
-        self.read_late(&self.readers, Late::OfClient(client.clone()), move |reader| {
+        self.read_late(&self.readers, Late::OfClient(app, client.clone()), move |reader| {
             let now = reader.now();
             let snapshots = reader.published()?;
             let mut found = Vec::new();

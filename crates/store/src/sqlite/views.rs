@@ -65,6 +65,11 @@ impl Member {
         self.own_cleared.max(place.cleared)
     }
 
+    fn counters(&self, place: &Place) -> Counters {
+        let Self { sent, read_seq, read_total, read_own, .. } = *self;
+        Counters { total: place.total, sent, read_seq, read_total, read_own }
+    }
+
     /// When it came, unless it was there from the beginning.
     pub(super) fn coming(&self) -> Option<Coming> {
         Coming::of(self.joined_seq, self.joined_at)
@@ -152,40 +157,56 @@ pub(super) fn newest_of_history(
         .flatten())
 }
 
-/// How many messages a member has not read, from counters.
-pub(super) fn unread_count(db: &Connection, place: &Place, member: &Member, client: &ClientId) -> Work<u64> {
-    let number = unread_upper(place.total, member);
+/// What unread is counted from: how many messages a conversation has, how many of them the member's own are, and
+/// both as they were at its mark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) total: u64,
+    pub(super) sent: u64,
+    pub(super) read_seq: u64,
+    pub(super) read_total: u64,
+    pub(super) read_own: u64,
+}
+
+impl Counters {
+    /// Others' messages after the mark, recalled and removed ones among them.
+    fn upper(&self) -> u64 {
+        let since = self.total.saturating_sub(self.read_total);
+        since.saturating_sub(self.sent.saturating_sub(self.read_own))
+    }
+}
+
+/// How many messages a member has not read.
+pub(super) fn unread_count(
+    db: &Connection,
+    id: ConversationId,
+    counters: &Counters,
+    client: &ClientId,
+) -> Work<u64> {
+    let number = counters.upper();
     if number == 0 {
         return Ok(0);
     }
-    let mark = (conversation_key(place.id), int(member.read_seq), client.as_str());
-    let recalled: i64 = db
+    let mark = (conversation_key(id), int(counters.read_seq), client.as_str());
+    // Most have removed nothing there. Ids grow along the timeline, so what was removed before the mark is
+    // passed over by id.
+    let less: i64 = db
         .prepare_cached(
-            "SELECT count(*) FROM message INDEXED BY message_recalled \
-             WHERE kind = 7 AND conversation = ?1 AND seq > ?2 AND sender <> ?3 AND counted = 1",
-        )?
-        .query_row(mark, |row| row.get(0))?;
-    // Ids grow along the timeline, so what was removed before the mark is passed over by id.
-    let removed: i64 = db
-        .prepare_cached(
-            "SELECT count(*) FROM removed r CROSS JOIN message m ON m.id = r.message \
+            "SELECT (SELECT count(*) FROM message INDEXED BY message_recalled \
+             WHERE kind = 7 AND conversation = ?1 AND seq > ?2 AND sender <> ?3 AND counted = 1) + \
+             CASE WHEN EXISTS (SELECT 1 FROM removed WHERE conversation = ?1 AND client = ?3) THEN \
+             (SELECT count(*) FROM removed r CROSS JOIN message m ON m.id = r.message \
              WHERE r.conversation = ?1 AND r.client = ?3 AND r.message > coalesce((SELECT id FROM \
              (SELECT t.id, t.seq FROM timeline t WHERE t.conversation = ?1 AND t.seq <= ?2 ORDER BY t.seq DESC LIMIT 1)), 0) \
-             AND m.seq > ?2 AND m.sender <> ?3 AND m.kind <> 7 AND m.counted = 1",
+             AND m.seq > ?2 AND m.sender <> ?3 AND m.kind <> 7 AND m.counted = 1) ELSE 0 END",
         )?
         .query_row(mark, |row| row.get(0))?;
-    Ok(number.saturating_sub(uint(recalled)).saturating_sub(uint(removed)))
-}
-
-/// Others' messages after the mark, recalled and removed ones among them.
-fn unread_upper(total: u64, member: &Member) -> u64 {
-    let since = total.saturating_sub(member.read_total);
-    since.saturating_sub(member.sent.saturating_sub(member.read_own))
+    Ok(number.saturating_sub(uint(less)))
 }
 
 /// What one member has not read.
 pub(super) fn unread(db: &Connection, place: &Place, member: &Member, client: &ClientId) -> Work<Unread> {
-    let count = unread_count(db, place, member, client)?;
+    let count = unread_count(db, place.id, &member.counters(place), client)?;
     let cleared = member.cleared(place);
     let last_message = if count > 0 {
         db.prepare_cached(concat!(

@@ -25,6 +25,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::answers::{Answers, Change};
 use super::hot::{Hot, Hots};
 use super::open::{OpenOptions, Role, Schema, open_for_writing};
 use super::queue::Queue;
@@ -93,12 +94,16 @@ pub(super) struct Tx<'a> {
     /// Conversations taken into `hots` by this job.
     warmed: Vec<ConversationId>,
     said: Option<tail::Entry>,
+    /// What else changes in lists.
+    changes: Vec<Change>,
 }
 
 /// What of the index a job reads or changes, so that it is up to date before.
 pub(super) enum Touches {
     /// Nothing that is ever late: other tables, or the log and its tails.
     Log,
+    /// The same, in this conversation.
+    LogOf(ConversationId),
     /// All rows of these conversations.
     Conversations(Vec<ConversationId>),
     /// All rows of a client's lasting conversations.
@@ -137,6 +142,12 @@ impl Tx<'_> {
     /// Reads a conversation anew the next time: its row has changed.
     pub(super) fn cool(&mut self, id: ConversationId) {
         self.hots.remove(id);
+        self.changes.push(Change::Conversation(id));
+    }
+
+    /// Notes that a client comes into a conversation.
+    pub(super) fn comes(&mut self, app: i64, client: &ClientId) {
+        self.changes.push(Change::Came(app, client.clone()));
     }
 
     /// Notes that a message is in the log, as the last thing that a job does.
@@ -288,6 +299,7 @@ pub(super) struct Writer {
     pub(super) patch_times: HashMap<i64, Timestamp>,
     pub(super) pages_max: u32,
     pub(super) tails: Arc<Tails>,
+    pub(super) answers: Arc<Answers>,
     pub(super) hots: Hots,
     pub(super) run: Run,
 }
@@ -349,6 +361,8 @@ impl Run {
 struct Batch {
     /// The files begun, and what has gone wrong with them.
     touched: BTreeMap<FileKey, Result<()>>,
+    /// What changes in conversation lists.
+    changes: Vec<Change>,
     /// Messages added to tails, by conversation.
     said: HashMap<ConversationId, usize>,
     /// The oldest messages of tails that are in the index with this commit, by conversation.
@@ -436,6 +450,7 @@ impl Writer {
 
     /// Commits every file of the batch, or rolls it back, and corrects what memory knows.
     fn finish(&mut self, batch: &mut Batch) {
+        let changes = std::mem::take(&mut batch.changes);
         for (file, state) in &mut batch.touched {
             if state.is_ok() {
                 *state = self.commit(*file);
@@ -449,6 +464,8 @@ impl Writer {
                 self.run.stop(now);
             }
         }
+        // Of a commit that failed nobody knows whether it stands.
+        self.answers.forget(changes);
         let is_kept = |id: ConversationId| batch.touched.get(&FileKey::of(id)).is_some_and(Result::is_ok);
         // In this order: nobody is to see what a member who came in between must not.
         for (id, count) in &batch.indexed {
@@ -501,6 +518,7 @@ impl Writer {
             hots: &mut self.hots,
             warmed: Vec::new(),
             said: None,
+            changes: Vec::new(),
         };
         let single = job.is_single();
         let mut panicked = false;
@@ -524,6 +542,7 @@ impl Writer {
             })
         };
         let (said, warmed) = (tx.said.take(), std::mem::take(&mut tx.warmed));
+        let changes = std::mem::take(&mut tx.changes);
         // Some errors make SQLite roll the whole transaction back, and without its savepoint a job can't be
         // undone alone: the jobs before are lost with it.
         if let Err(error) = ran {
@@ -533,6 +552,18 @@ impl Writer {
         } else if db.is_autocommit() || (panicked && single) {
             let error = job.fault().unwrap_or(StoreFault::Failed);
             batch.touched.insert(files[0], Err(error.into()));
+        }
+        if keep {
+            batch.changes.extend(changes);
+            match job.touches() {
+                Touches::Log => {}
+                Touches::LogOf(id) => batch.changes.push(Change::Conversation(*id)),
+                Touches::Conversations(ids) => {
+                    batch.changes.extend(ids.iter().copied().map(Change::Conversation));
+                }
+                Touches::Client { .. } => batch.changes.push(Change::Everything),
+            }
+            batch.changes.extend(said.as_ref().map(|entry| Change::Conversation(entry.message.conversation)));
         }
         if !keep {
             for id in warmed {
@@ -561,7 +592,7 @@ impl Writer {
     /// Brings what the job is going to look at into the index.
     fn index_for(&mut self, job: &dyn Job, batch: &mut Batch) -> Result<()> {
         match job.touches() {
-            Touches::Log => Ok(()),
+            Touches::Log | Touches::LogOf(_) => Ok(()),
             Touches::Conversations(conversations) => {
                 for id in conversations {
                     self.hots.remove(*id);
