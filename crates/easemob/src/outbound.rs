@@ -15,6 +15,7 @@ use posthouse_core::message::{Body, BodyKind, Mentions, Message};
 use posthouse_core::receipt::Receipt;
 use posthouse_core::time::Timestamp;
 use prost::Message as _;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::content;
@@ -232,22 +233,46 @@ pub(crate) fn listed_meta(
     address: &Address,
     own: &Own<'_>,
     content: &dyn Fn(&Body) -> Content,
-) -> Value {
+) -> ListedMeta {
     if message.is_recalled() {
-        return json!({});
+        return ListedMeta::Nothing {};
     }
     let (from, to) = (own.person(&message.sender), own.destination(address, &message.sender));
-    let stored = ours(&message.body, &message.mentions, content);
-    let body = meta::body(&stored).unwrap_or_else(|_| unreadable());
+    let body = if message.body.payload.schema == SCHEMA {
+        meta::body(&message.body.payload.bytes).unwrap_or_else(|_| unreadable())
+    } else {
+        rewritten(&message.body, &message.mentions, content)
+    };
     let mut body = bodies::address(body, chat_type(address.kind != Kind::Direct), &from.name, &to.name);
     body.meta = known(message, address, own).map(|known| Value::Object(known).to_string());
-    json!({
-        "id": message.id.as_u64().to_string(),
-        "from": full(&from),
-        "to": full(&to),
-        "timestamp": message.timestamp.0,
-        "payload": Value::Object(bodies::to_json(&body)).to_string(),
-    })
+    ListedMeta::Message {
+        id: message.id.as_u64().to_string(),
+        from: full(&from),
+        to: full(&to),
+        timestamp: message.timestamp.0,
+        payload: serde_json::to_string(&bodies::to_json(&body)).unwrap_or_default(),
+    }
+}
+
+/// A message as lists show it (client 7.5).
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum ListedMeta {
+    /// One that was taken back.
+    Nothing {},
+    /// Any other.
+    Message {
+        /// Its id.
+        id: String,
+        /// Who said it, in full.
+        from: String,
+        /// To whom, in full.
+        to: String,
+        /// When, in milliseconds.
+        timestamp: i64,
+        /// What it says: JSON in a text.
+        payload: String,
+    },
 }
 
 /// `org#app_name@domain`
@@ -263,6 +288,11 @@ fn ours(body: &Body, mentions: &Mentions, content: &dyn Fn(&Body) -> Content) ->
     if body.payload.schema == SCHEMA {
         return body.payload.bytes.clone();
     }
+    composed(&rewritten(body, mentions, content))
+}
+
+/// What another gateway has stored, as this one would have.
+fn rewritten(body: &Body, mentions: &Mentions, content: &dyn Fn(&Body) -> Content) -> MessageBody {
     let mut written = content::write(body.kind, &content(body));
     written.ext.retain(|pair| pair.key.as_deref() != Some(MENTIONS));
     if mentions.all {
@@ -271,7 +301,7 @@ fn ours(body: &Body, mentions: &Mentions, content: &dyn Fn(&Body) -> Content) ->
         let names: Vec<String> = mentions.clients.iter().map(|client| name_of(client.as_str())).collect();
         written.ext.push(bodies::key_value(MENTIONS, &names.into()));
     }
-    composed(&written)
+    written
 }
 
 fn composed(body: &MessageBody) -> Bytes {
@@ -984,7 +1014,7 @@ mod tests {
         broken.body.payload.bytes = Bytes::from_static(b"\xff\xff\xff");
         let (meta, body) = decoded(&to("bob", |own| message_meta(&broken, &direct("alice"), own, &theirs)));
         assert_eq!((meta.id, body.contents[0].text()), (Some(77), "[message]"));
-        let listed = to("bob", |own| listed_meta(&broken, &direct("alice"), own, &theirs));
+        let listed = to("bob", |own| json!(listed_meta(&broken, &direct("alice"), own, &theirs)));
         assert!(listed["payload"].as_str().unwrap().contains("[message]"));
     }
 
@@ -995,7 +1025,7 @@ mod tests {
             patched_at: Some(Timestamp(6_000)),
             ..message("alice", stored("hi", "web_1"))
         };
-        let listed = to("bob", |own| listed_meta(&edited, &direct("alice"), own, &theirs));
+        let listed = to("bob", |own| json!(listed_meta(&edited, &direct("alice"), own, &theirs)));
         let payload: Value = serde_json::from_str(listed["payload"].as_str().unwrap()).unwrap();
         assert_eq!(
             payload,
@@ -1009,13 +1039,14 @@ mod tests {
             (&listed["id"], &listed["from"], &listed["to"], &listed["timestamp"]),
             (&json!("77"), &json!(ALICE), &json!("acme#demo_bob@easemob.com"), &json!(5_000))
         );
-        let listed = to("bob", |own| listed_meta(&message("Tom", foreign("x")), &group(), own, &theirs));
+        let listed =
+            to("bob", |own| json!(listed_meta(&message("Tom", foreign("x")), &group(), own, &theirs)));
         assert_eq!(listed["to"], json!("acme#demo_1001@conference.easemob.com"));
         let payload: Value = serde_json::from_str(listed["payload"].as_str().unwrap()).unwrap();
         assert_eq!((&payload["from"], &payload["type"]), (&json!("x--54om"), &json!("groupchat")));
         let recalled = Body { kind: BodyKind::Recalled, ..stored("x", "web_1") };
         let listed =
-            to("bob", |own| listed_meta(&message("alice", recalled.clone()), &group(), own, &theirs));
+            to("bob", |own| json!(listed_meta(&message("alice", recalled.clone()), &group(), own, &theirs)));
         assert_eq!(listed, json!({}));
     }
 

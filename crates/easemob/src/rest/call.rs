@@ -17,6 +17,8 @@ use posthouse_core::rate::Rate;
 use posthouse_core::session::Caller;
 use posthouse_core::time::Timestamp;
 use posthouse_transport::http::json;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -275,8 +277,8 @@ impl Call {
         match outcome {
             Ok(Reply::Raw(response)) => response,
             Ok(Reply::Bare(body)) => json(StatusCode::OK, &body),
-            Ok(Reply::Enveloped { path, fields }) => {
-                json(StatusCode::OK, &self.envelope(path, fields, now, duration))
+            Ok(Reply::Enveloped { path, fields, data }) => {
+                json(StatusCode::OK, &Envelope { data, body: self.envelope(path, fields, now, duration) })
             }
             Err(fault) => {
                 metrics::counter!("posthouse_errors_total", "code" => fault.error).increment(1);
@@ -354,10 +356,24 @@ fn kind(path: &[&str]) -> &'static str {
     }
 }
 
+/// The whole body of an answer.
+#[derive(Serialize)]
+struct Envelope {
+    #[serde(flatten)]
+    body: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+}
+
 /// What a call is answered with.
 pub(super) enum Reply {
     /// The usual envelope around these fields.
-    Enveloped { path: Option<String>, fields: Map<String, Value> },
+    Enveloped {
+        path: Option<String>,
+        fields: Map<String, Value>,
+        /// `data` that is long, and JSON already.
+        data: Option<Box<RawValue>>,
+    },
     /// These fields and nothing else.
     Bare(Map<String, Value>),
     /// No JSON at all.
@@ -367,12 +383,12 @@ pub(super) enum Reply {
 impl Reply {
     /// An empty envelope.
     pub(super) fn new() -> Self {
-        Self::Enveloped { path: None, fields: Map::new() }
+        Self::Enveloped { path: None, fields: Map::new(), data: None }
     }
 
     /// With the name of the resource's family.
     pub(super) fn of(path: impl Into<String>) -> Self {
-        Self::Enveloped { path: Some(path.into()), fields: Map::new() }
+        Self::Enveloped { path: Some(path.into()), fields: Map::new(), data: None }
     }
 
     /// With one field more.
@@ -389,6 +405,14 @@ impl Reply {
     /// With `data`.
     pub(super) fn data(self, data: impl Into<Value>) -> Self {
         self.with("data", data)
+    }
+
+    /// With `data` that is long, written once and not kept as a tree.
+    pub(super) fn long_data(mut self, long: &impl Serialize) -> Self {
+        if let Self::Enveloped { data, .. } = &mut self {
+            *data = serde_json::value::to_raw_value(long).ok();
+        }
+        self
     }
 
     /// With a list of `data` and how many they are.
@@ -542,7 +566,7 @@ mod tests {
     #[test]
     fn an_envelope_is_filled_field_by_field() {
         let reply = Reply::of("/users").listed(vec![json!("a")]).cursor(None).with("status", "ok");
-        let Reply::Enveloped { path, fields } = reply else { panic!("it is an envelope") };
+        let Reply::Enveloped { path, fields, .. } = reply else { panic!("it is an envelope") };
         assert_eq!(path.as_deref(), Some("/users"));
         assert_eq!(Value::Object(fields), json!({"data": ["a"], "count": 1, "status": "ok"}));
     }

@@ -8,11 +8,12 @@ use posthouse_core::listing::{ListChange, ListPage, ListQuery, Listed, MARKS};
 use posthouse_core::message::{Body, Target};
 use posthouse_core::session::Caller;
 use posthouse_core::time::DAY_MS;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::call::{Call, Reply, Verb, flag, shown, text};
 use crate::error::rest::{Fault, Task, fault};
-use crate::outbound::{self, Own};
+use crate::outbound::{self, ListedMeta, Own};
 use crate::query::{Cursor, client_of, conversations_page, group_of};
 use crate::wire::jid::{CONFERENCE_DOMAIN, PEOPLE_DOMAIN};
 
@@ -106,14 +107,42 @@ fn shape_a(call: &Call, caller: &Caller, found: &[Listed]) -> Reply {
             Some(peer) => (shown(peer), PEOPLE_DOMAIN),
             None => (listed.address.id.as_u64().to_string(), CONFERENCE_DOMAIN),
         };
-        json!({
-            "channel_id": format!("{}_{peer}@{domain}", call.app_key()),
-            "unread_num": listed.unread,
-            "meta": meta(call, caller, listed).unwrap_or_else(|| json!({})),
-        })
+        ShapeA {
+            channel_id: format!("{}_{peer}@{domain}", call.app_key()),
+            unread_num: listed.unread,
+            meta: meta(call, caller, listed).unwrap_or(ListedMeta::Nothing {}),
+        }
     };
-    let lines: Vec<Value> = found.iter().map(line).collect();
-    Reply::of("/users/user_channels").entities(Vec::new()).data(json!({ "channel_infos": lines }))
+    let lines = found.iter().map(line).collect();
+    Reply::of("/users/user_channels")
+        .entities(Vec::new())
+        .long_data(&Channels { channel_infos: lines, cursor: None })
+}
+
+/// `data` of a list.
+#[derive(Serialize)]
+struct Channels<Line> {
+    channel_infos: Vec<Line>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShapeA {
+    channel_id: String,
+    unread_num: u64,
+    meta: ListedMeta,
+}
+
+#[derive(Serialize)]
+struct ShapeB {
+    session_to: String,
+    session_type: &'static str,
+    is_top: bool,
+    update_top_status_time: i64,
+    unread_num: u64,
+    marks: Vec<String>,
+    meta: Option<ListedMeta>,
 }
 
 /// The new shape, in which a conversation without a message has no `meta`. `found` has one line more than `limit` if the list goes on.
@@ -130,23 +159,23 @@ fn shape_b(call: &Call, caller: &Caller, mut found: Vec<Listed>, limit: usize) -
             .filter(|mark| listed.marks >> mark & 1 == 1)
             .map(|mark| format!("mark_{mark}"))
             .collect();
-        json!({
-            "session_to": peer,
-            "session_type": kind,
-            "is_top": listed.pinned_at.is_some(),
-            "update_top_status_time": listed.pinned_at.map_or(0, |at| at.0),
-            "unread_num": listed.unread,
-            "marks": marks,
-            "meta": meta(call, caller, listed),
-        })
+        ShapeB {
+            session_to: peer,
+            session_type: kind,
+            is_top: listed.pinned_at.is_some(),
+            update_top_status_time: listed.pinned_at.map_or(0, |at| at.0),
+            unread_num: listed.unread,
+            marks,
+            meta: meta(call, caller, listed),
+        }
     };
-    let lines: Vec<Value> = found.iter().map(line).collect();
+    let lines = found.iter().map(line).collect();
     Reply::of("/users/user_channels")
-        .data(json!({"channel_infos": lines, "cursor": cursor.unwrap_or_default()}))
+        .long_data(&Channels { channel_infos: lines, cursor: Some(cursor.unwrap_or_default()) })
 }
 
 /// The newest message as lists show it.
-fn meta(call: &Call, caller: &Caller, listed: &Listed) -> Option<Value> {
+fn meta(call: &Call, caller: &Caller, listed: &Listed) -> Option<ListedMeta> {
     let message = listed.last_message.as_ref()?;
     let content = |body: &Body| -> Content { call.posthouse().content(body) };
     let device = super::history::reader();

@@ -54,7 +54,7 @@ async fn read(call: &Call, caller: &Caller, address: &Address, asked: &HistoryAs
     let as_json = call.query.get("format") == Some("json");
     let line = |message: &Message| {
         if as_json {
-            plain(&outbound::listed_meta(message, address, &own, &content))
+            plain(&json!(outbound::listed_meta(message, address, &own, &content)))
         } else {
             json!({"msg": STANDARD.encode(outbound::message_meta(message, address, &own, &content))})
         }
