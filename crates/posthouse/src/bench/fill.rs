@@ -464,6 +464,10 @@ async fn new_app(store: &SqliteStore, wish: &Wish) -> Result<Filled, Error> {
     // One user comes through both doors.
     app.settings.login_of_accounts_without_password = true;
     app.settings.rest_messages_in_conversation_list = ServerMessages::Write;
+    // A few clients of a load ask for what thousands do.
+    app.settings.messages_per_minute = 0;
+    app.settings.history_per_minute = 0;
+    app.settings.calls_per_minute = 0;
     // The unpaged list is the only one of more than fifty.
     app.settings.conversation_list_default_count = 100;
     store.replace_app(app, &[]).await?;
