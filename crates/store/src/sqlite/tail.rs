@@ -6,9 +6,8 @@
 //! `head`, and how much its sender has said. Until then it is in its conversation's tail, here in
 //! memory; after a crash the tail is what the log holds beyond `head.last_seq`.
 //!
-//! The writer knows the tails and takes them into account. Whoever reads rows has them brought into the
-//! index first ([`super::SqliteStore`]'s `index` methods), which costs one commit, and only where
-//! something was said moments ago.
+//! The writer knows the tails: it takes them into account, or brings them into the index before it changes
+//! rows. Whoever reads lays them over the rows ([`super::overlay`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
