@@ -28,6 +28,18 @@ pub struct ListQuery {
     pub since_joined: bool,
 }
 
+impl ListQuery {
+    /// Whether the newest lines are asked for.
+    #[must_use]
+    pub fn is_first_page(&self) -> bool {
+        match self.page {
+            ListPage::Newest { .. } => true,
+            ListPage::Numbered { number, .. } => number == 0,
+            ListPage::After { cursor, .. } => cursor.is_none(),
+        }
+    }
+}
+
 /// A part of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ListPage {

@@ -16,8 +16,9 @@ use tokio_rustls::TlsConnector;
 use super::Error;
 use crate::peer::{self, Peer, Wire};
 
-/// Connections from one address; far below the ports of one, of which some rest after use.
-const PER_SOURCE: u32 = 20_000;
+/// Connections from one address: less than half of the 28,000 ports of one, since all of them may rest after use
+/// when everybody comes back.
+const PER_SOURCE: u32 = 10_000;
 /// How long TCP and TLS may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -2,10 +2,11 @@
 //!
 //! A list takes some reads for each of its lines, and apps ask for it far more often than its
 //! conversations change. An answer is kept for the client and the question. The writer tells of every change
-//! after its commit and before anybody hears of it; then the answers of all whose list it may be in are
-//! forgotten. So a kept answer is what a read would find, and needs neither a read nor a reading thread.
+//! after its commit and before anybody hears of it; then the conversation is noted beside the answers of all
+//! whose list it may be in. So a kept answer is what a read would find, but for the lines noted, and where
+//! there are none it needs neither a read nor a reading thread.
 //!
-//! While an answer is read something may change that the read doesn't see. Whoever reads takes a
+//! While lines are read something may change that the read doesn't see. Whoever reads takes a
 //! [`Ticket`] first; with it the answer is only kept if nothing in it has changed since.
 
 use std::collections::{HashMap, VecDeque};
@@ -26,6 +27,9 @@ const QUESTIONS_MAX: usize = 4;
 /// The changes that are remembered for those who are reading. A read in which more happens isn't kept.
 const RECENT_MAX: usize = 4_096;
 
+/// Conversations that may have changed in an answer; one with more is read anew.
+const CHANGED_MAX: usize = 16;
+
 /// What a commit has changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Change {
@@ -40,6 +44,28 @@ pub(super) enum Change {
 /// When a read began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket(u64);
+
+/// What is known of an answer.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// All of it.
+    Answer(Vec<Listed>),
+    /// All but some lines.
+    Outdated(Ticket, Outdated),
+    /// Nothing.
+    Nothing(Ticket),
+}
+
+/// An answer of which some lines may have changed.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Outdated {
+    /// The question, which looks back at least as far as the one at hand.
+    pub(super) query: ListQuery,
+    /// As it was answered.
+    pub(super) listed: Vec<Listed>,
+    /// The conversations in which something has changed since.
+    pub(super) changed: Vec<ConversationId>,
+}
 
 /// The answers.
 #[derive(Debug, Default)]
@@ -65,19 +91,49 @@ struct State {
 /// What is kept of a client.
 #[derive(Debug, Default)]
 struct Kept {
-    answers: VecDeque<(ListQuery, Vec<Listed>)>,
+    answers: VecDeque<Outdated>,
     /// All conversations that it was in at some time, in order; each knows of this client.
     conversations: Vec<ConversationId>,
 }
 
 impl Answers {
-    /// The answer to a question, if it is kept; else a ticket for reading it.
-    pub(super) fn find(&self, app: i64, client: &ClientId, query: &ListQuery) -> Result<Vec<Listed>, Ticket> {
+    /// What is known of the answer to a question.
+    pub(super) fn find(&self, app: i64, client: &ClientId, query: &ListQuery) -> Found {
         let state = self.lock();
+        let ticket = Ticket(state.changes);
         let kept = state.kept.get(&(app, client.clone()));
+        let Some(answer) = kept.and_then(|kept| kept.answers.iter().find(|kept| kept.answers(query))) else {
+            return Found::Nothing(ticket);
+        };
+        if answer.changed.is_empty() {
+            Found::Answer(part(&answer.listed, query).to_vec())
+        } else {
+            Found::Outdated(ticket, answer.clone())
+        }
+    }
+
+    /// Keeps what became of an outdated answer, if nothing has changed in it since `ticket`.
+    pub(super) fn keep_renewed(
+        &self,
+        ticket: Ticket,
+        (app, client): (i64, &ClientId),
+        query: &ListQuery,
+        listed: &[Listed],
+    ) {
+        let mut state = self.lock();
+        let owner = (app, client.clone());
+        let Some(kept) = state.kept.get(&owner) else { return };
+        if state.has_changed_since(ticket, app, client, &kept.conversations) {
+            return;
+        }
+        let State { kept, bytes: all, .. } = &mut *state;
         let answer =
-            kept.and_then(|kept| kept.answers.iter().find_map(|(asked, listed)| part(asked, listed, query)));
-        answer.map(<[Listed]>::to_vec).ok_or(Ticket(state.changes))
+            kept.get_mut(&owner).and_then(|kept| kept.answers.iter_mut().find(|kept| kept.query == *query));
+        if let Some(answer) = answer {
+            *all = *all + bytes(listed) - bytes(&answer.listed);
+            answer.listed = listed.to_vec();
+            answer.changed.clear();
+        }
     }
 
     /// Keeps what was read after `ticket`, of a client that was in exactly these `conversations`, which are in
@@ -110,24 +166,24 @@ impl Answers {
                 }
             }
         }
-        let same = kept.answers.iter().position(|(asked, _)| is_alike(asked, &query));
+        let same = kept.answers.iter().position(|kept| is_alike(&kept.query, &query));
         let full = (kept.answers.len() == QUESTIONS_MAX).then_some(0);
-        if let Some((_, old)) = same.or(full).and_then(|at| kept.answers.remove(at)) {
-            *all -= bytes(&old);
+        if let Some(old) = same.or(full).and_then(|at| kept.answers.remove(at)) {
+            *all -= bytes(&old.listed);
         }
         *all += bytes(listed);
-        kept.answers.push_back((query, listed.to_vec()));
+        kept.answers.push_back(Outdated { query, listed: listed.to_vec(), changed: Vec::new() });
     }
 
-    /// Forgets what changes have made wrong.
-    pub(super) fn forget(&self, changes: impl IntoIterator<Item = Change>) {
+    /// Takes in what has changed.
+    pub(super) fn change(&self, changes: impl IntoIterator<Item = Change>) {
         let mut state = self.lock();
         for change in changes {
             match &change {
                 Change::Conversation(id) => {
                     let State { owners, kept, bytes, .. } = &mut *state;
                     for owner in owners.get(id).into_iter().flatten() {
-                        kept.get_mut(owner).map(|kept| kept.forget(bytes));
+                        kept.get_mut(owner).map(|kept| kept.note(*id, bytes));
                     }
                 }
                 Change::Came(app, client) => {
@@ -176,8 +232,34 @@ impl State {
 
 impl Kept {
     fn forget(&mut self, all: &mut usize) {
-        for (_, listed) in self.answers.drain(..) {
-            *all -= bytes(&listed);
+        for answer in self.answers.drain(..) {
+            *all -= bytes(&answer.listed);
+        }
+    }
+
+    /// Notes that a conversation has changed.
+    fn note(&mut self, id: ConversationId, all: &mut usize) {
+        self.answers.retain_mut(|answer| {
+            if !answer.changed.contains(&id) {
+                answer.changed.push(id);
+            }
+            let stays = answer.changed.len() <= CHANGED_MAX && answer.query.is_first_page();
+            if !stays {
+                *all -= bytes(&answer.listed);
+            }
+            stays
+        });
+    }
+}
+
+impl Outdated {
+    /// Whether its answer has the one to `wanted` in it: who looks back less far sees the newer lines.
+    fn answers(&self, wanted: &ListQuery) -> bool {
+        match (self.query.page, wanted.page) {
+            (ListPage::Newest { since: first, .. }, ListPage::Newest { since, .. }) => {
+                since >= first && is_alike(&self.query, wanted)
+            }
+            _ => self.query == *wanted,
         }
     }
 }
@@ -191,14 +273,11 @@ fn is_alike(one: &ListQuery, other: &ListQuery) -> bool {
     pages && ListQuery { page: one.page, ..other.clone() } == *one
 }
 
-/// The part of an answer that answers another question too: who looks back less far sees the newer lines.
-fn part<'a>(asked: &ListQuery, listed: &'a [Listed], wanted: &ListQuery) -> Option<&'a [Listed]> {
-    match (asked.page, wanted.page) {
-        (ListPage::Newest { since: first, .. }, ListPage::Newest { since, .. }) if since < first => None,
-        (_, ListPage::Newest { since, .. }) if is_alike(asked, wanted) => {
-            Some(&listed[..listed.partition_point(|line| line.place.at >= since)])
-        }
-        _ => (asked == wanted).then_some(listed),
+/// The lines of an answer that `wanted` looks back far enough for.
+pub(super) fn part<'a>(listed: &'a [Listed], wanted: &ListQuery) -> &'a [Listed] {
+    match wanted.page {
+        ListPage::Newest { since, .. } => &listed[..listed.partition_point(|line| line.place.at >= since)],
+        ListPage::Numbered { .. } | ListPage::After { .. } => listed,
     }
 }
 
@@ -250,12 +329,23 @@ mod tests {
         numbers.iter().map(|number| conversation(*number)).collect()
     }
 
-    fn asks(answers: &Answers, limit: usize) -> Result<Vec<Listed>, Ticket> {
-        answers.find(1, &tom(), &question(limit))
+    /// The answer, or the ticket and what has changed of it.
+    type Asked = Result<Vec<Listed>, (Ticket, Vec<ConversationId>)>;
+
+    fn asks_as(answers: &Answers, app: i64, question: &ListQuery) -> Asked {
+        match answers.find(app, &tom(), question) {
+            Found::Answer(listed) => Ok(listed),
+            Found::Outdated(ticket, answer) => Err((ticket, answer.changed)),
+            Found::Nothing(ticket) => Err((ticket, Vec::new())),
+        }
+    }
+
+    fn asks(answers: &Answers, limit: usize) -> Asked {
+        asks_as(answers, 1, &question(limit))
     }
 
     fn reads(answers: &Answers, limit: usize, of: &[u64], listed: &[Listed]) {
-        let ticket = asks(answers, limit).unwrap_err();
+        let (ticket, _) = asks(answers, limit).unwrap_err();
         answers.keep(ticket, (1, &tom()), question(limit), ids(of), listed);
     }
 
@@ -271,15 +361,42 @@ mod tests {
         ] {
             reads(&answers, 1, &[1, 2], &[line(1, 5)]);
             assert_eq!(asks(&answers, 1).unwrap(), [line(1, 5)]);
-            assert!(asks(&answers, 2).is_err() && answers.find(2, &tom(), &question(1)).is_err());
-            answers.forget([Change::Conversation(conversation(3)), Change::Came(2, tom())]);
+            assert!(asks(&answers, 2).is_err() && asks_as(&answers, 2, &question(1)).is_err());
+            answers.change([Change::Conversation(conversation(3)), Change::Came(2, tom())]);
             assert!(asks(&answers, 1).is_ok());
-            answers.forget([change]);
+            answers.change([change]);
             assert!(asks(&answers, 1).is_err());
         }
         reads(&answers, 1, &[2, 7], &[line(7, 0)]);
-        answers.forget([Change::Conversation(conversation(7))]);
+        answers.change([Change::Conversation(conversation(7))]);
         assert!(asks(&answers, 1).is_err(), "conversations that it came into later are known too");
+    }
+
+    #[test]
+    fn few_lines_that_changed_are_read_again_and_many_make_it_all_wrong() {
+        let answers = Answers::default();
+        let all: Vec<u64> = (1..=20).collect();
+        reads(&answers, 1, &all, &[line(1, 5)]);
+        answers.change([3, 4, 3].map(|id| Change::Conversation(conversation(id))));
+        let (ticket, changed) = asks(&answers, 1).unwrap_err();
+        assert_eq!(changed, ids(&[3, 4]));
+        // Something changes again while they are read: the old answer is still to be mended.
+        answers.change([Change::Conversation(conversation(5))]);
+        answers.keep_renewed(ticket, (1, &tom()), &question(1), &[line(3, 1)]);
+        let (ticket, changed) = asks(&answers, 1).unwrap_err();
+        assert_eq!(changed, ids(&[3, 4, 5]));
+        answers.keep_renewed(ticket, (1, &tom()), &question(1), &[line(4, 1)]);
+        assert_eq!(asks(&answers, 1).unwrap(), [line(4, 1)]);
+        answers.change((1..=17).map(|id| Change::Conversation(conversation(id))));
+        assert!(matches!(answers.find(1, &tom(), &question(1)), Found::Nothing(_)));
+        let second = ListQuery { page: ListPage::Numbered { size: 1, number: 1 }, ..question(1) };
+        let (ticket, _) = asks_as(&answers, 1, &second).unwrap_err();
+        answers.keep(ticket, (1, &tom()), second.clone(), ids(&all), &[line(2, 0)]);
+        answers.change([Change::Conversation(conversation(1))]);
+        assert!(
+            matches!(answers.find(1, &tom(), &second), Found::Nothing(_)),
+            "only first pages can be mended"
+        );
     }
 
     #[test]
@@ -291,14 +408,14 @@ mod tests {
             let line = line(number, 0);
             Listed { place: ListPlace { at: Timestamp(at), ..line.place }, ..line }
         };
-        let ticket = answers.find(1, &tom(), &since(10)).unwrap_err();
+        let (ticket, _) = asks_as(&answers, 1, &since(10)).unwrap_err();
         answers.keep(ticket, (1, &tom()), since(10), ids(&[1, 2]), &[at(2, 30), at(1, 20)]);
-        assert!(answers.find(1, &tom(), &since(9)).is_err(), "there may be more");
+        assert!(asks_as(&answers, 1, &since(9)).is_err(), "there may be more");
         for (from, left) in [(10, 2), (20, 2), (21, 1), (31, 0)] {
-            assert_eq!(answers.find(1, &tom(), &since(from)).unwrap().len(), left);
+            assert_eq!(asks_as(&answers, 1, &since(from)).unwrap().len(), left);
         }
         let pinned = ListQuery { pinned_only: true, ..since(10) };
-        assert!(answers.find(1, &tom(), &pinned).is_err());
+        assert!(asks_as(&answers, 1, &pinned).is_err());
     }
 
     #[test]
@@ -311,14 +428,14 @@ mod tests {
             (Change::Came(1, tom()), false),
             (Change::Everything, false),
         ] {
-            let ticket = asks(&answers, 1).unwrap_err();
-            answers.forget([change]);
+            let (ticket, _) = asks(&answers, 1).unwrap_err();
+            answers.change([change]);
             answers.keep(ticket, (1, &tom()), question(1), ids(&[1, 2]), &[line(1, 5)]);
             assert_eq!(asks(&answers, 1).is_ok(), is_kept);
-            answers.forget([Change::Everything]);
+            answers.change([Change::Everything]);
         }
-        let ticket = asks(&answers, 1).unwrap_err();
-        answers.forget((0..RECENT_MAX as u64 + 1).map(|_| Change::Conversation(conversation(9))));
+        let (ticket, _) = asks(&answers, 1).unwrap_err();
+        answers.change((0..RECENT_MAX as u64 + 1).map(|_| Change::Conversation(conversation(9))));
         answers.keep(ticket, (1, &tom()), question(1), ids(&[1, 2]), &[line(1, 5)]);
         assert!(asks(&answers, 1).is_err(), "too much has happened to know");
     }
@@ -332,11 +449,11 @@ mod tests {
         assert!(asks(&answers, 1).is_err() && asks(&answers, 2).is_ok());
         let lines = |answers: &Answers| answers.lock().bytes / size_of::<Listed>();
         assert_eq!(lines(&answers), QUESTIONS_MAX);
-        answers.forget([Change::Conversation(conversation(1))]);
+        answers.change([Change::Came(1, tom())]);
         assert_eq!(lines(&answers), 0);
         let many: Vec<Listed> = (1..=1_000).map(|number| line(number, 0)).collect();
         for app in 0..1_000 {
-            let ticket = answers.find(app, &tom(), &question(1_000)).unwrap_err();
+            let (ticket, _) = asks_as(&answers, app, &question(1_000)).unwrap_err();
             answers.keep(ticket, (app, &tom()), question(1_000), ids(&[1]), &many);
             assert!(answers.lock().bytes <= BYTES_MAX);
         }

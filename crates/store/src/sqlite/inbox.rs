@@ -15,6 +15,7 @@ use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, Row};
 use serde_json::{Map, Value};
 
+use super::answers::{Found, Outdated, Ticket, part};
 use super::clients::notice_of;
 use super::listing::{self, address_of, list_change_of, peer_column};
 use super::notes::{
@@ -91,8 +92,14 @@ impl Inbox for SqliteStore {
     ) -> Result<Vec<Listed>> {
         let app = self.app_key(app).await?;
         let ticket = match self.answers.find(app, client, &query) {
-            Ok(listed) => return Ok(listed),
-            Err(ticket) => ticket,
+            Found::Answer(listed) => return Ok(listed),
+            Found::Outdated(ticket, outdated) => {
+                match self.renew_list(app, client, ticket, outdated).await? {
+                    Some(listed) => return Ok(part(&listed, &query).to_vec()),
+                    None => ticket,
+                }
+            }
+            Found::Nothing(ticket) => ticket,
         };
         let (client, counted) = (client.clone(), client.clone());
         let is_long = self
@@ -223,6 +230,26 @@ impl Inbox for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Mends an answer by the lines that have changed, if they tell what it is now.
+    async fn renew_list(
+        &self,
+        app: i64,
+        client: &ClientId,
+        ticket: Ticket,
+        outdated: Outdated,
+    ) -> Result<Option<Vec<Listed>>> {
+        let (client, answers) = (client.clone(), Arc::clone(&self.answers));
+        self.read_late(&self.readers, Late::Conversations(outdated.changed.clone()), move |reader| {
+            let Some(db) = reader.snapshot(FileKey::Main)? else { return Ok(None) };
+            let renewed = listing::renew(&db, app, &client, &outdated)?;
+            if let Some(listed) = &renewed {
+                answers.keep_renewed(ticket, (app, &client), &outdated.query, listed);
+            }
+            Ok(renewed)
+        })
+        .await
+    }
+
     async fn device(&self, app: &AppId, client: &ClientId, device: &DeviceId) -> Result<Device> {
         Ok(Device { app: self.app_key(app).await?, client: client.clone(), device: device.clone() })
     }

@@ -17,6 +17,7 @@ use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::{Map, Value};
 
+use super::answers::Outdated;
 use super::checksum::whole;
 use super::history::before_coming;
 use super::notes::{NOTE_LISTED, NewNote, device_data, note};
@@ -42,6 +43,39 @@ pub(super) fn list(db: &Connection, app: i64, client: &ClientId, query: &ListQue
     let candidates = candidates(db, app, client, query)?;
     let lines = page(candidates, &query.page, |candidate| settle(db, client, query, candidate))?;
     lines.into_iter().map(|line| show(db, app, client, line)).collect()
+}
+
+/// An answer with the lines of some conversations read again; `None` if that can't tell which other lines are in it
+/// now.
+pub(super) fn renew(
+    db: &Connection,
+    app: i64,
+    client: &ClientId,
+    outdated: &Outdated,
+) -> Work<Option<Vec<Listed>>> {
+    let Outdated { query, listed, changed } = outdated;
+    let (limit, since) = match query.page {
+        ListPage::Newest { limit, since } => (limit, since),
+        ListPage::Numbered { size, number: 0 } => (size, Timestamp(i64::MIN)),
+        ListPage::After { cursor: None, limit } => (limit, Timestamp(i64::MIN)),
+        ListPage::Numbered { .. } | ListPage::After { .. } => return Ok(None),
+    };
+    let mut lines: Vec<Listed> =
+        listed.iter().filter(|line| !changed.contains(&line.place.conversation)).cloned().collect();
+    for conversation in changed {
+        let Some(candidate) = candidate_in(db, app, client, query, *conversation)? else { continue };
+        let line = settle(db, client, query, &candidate)?.filter(|line| line.place.at >= since);
+        if let Some(line) = line {
+            lines.push(show(db, app, client, line)?);
+        }
+    }
+    lines.sort_by(|one, other| other.place.cmp(&one.place));
+    lines.truncate(limit);
+    // Behind a full page lie other lines, none of them before its end.
+    let end = listed.last().filter(|_| listed.len() >= limit).map(|last| last.place);
+    let is_whole =
+        end.is_none_or(|end| lines.len() == limit && lines.last().is_some_and(|last| last.place >= end));
+    Ok(is_whole.then_some(lines))
 }
 
 /// A line that may be in the list, at the latest place it can have.
@@ -78,30 +112,34 @@ struct Line {
     own: Own,
 }
 
-fn candidates(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -> Work<Vec<Candidate>> {
-    macro_rules! columns {
-        () => {
-            "SELECT x.conversation, h.last_message_at, h.last_message, h.cleared_at, h.cleared_id, \
+/// The columns that [`candidate`] reads, of a client ?2 of an app ?1, and with the mark ?4 if that isn't 0.
+macro_rules! candidate_columns {
+    () => {
+        "SELECT x.conversation, h.last_message_at, h.last_message, h.cleared_at, h.cleared_id, \
              x.cleared_at, x.cleared_id, x.hidden_at, x.hidden_id, x.pinned_at, \
              x.joined_seq, x.joined_at, x.marks, h.total, x.sent, x.read_seq, x.read_total, x.read_own, \
              CASE WHEN ?3 THEN (SELECT created_at FROM conversation WHERE id = x.conversation) END FROM member x "
-        };
-    }
-    macro_rules! condition {
-        () => {
-            "CROSS JOIN head h ON h.conversation = x.conversation \
-             WHERE x.app = ?1 AND x.client = ?2 AND (?4 = 0 OR x.marks & ?4 <> 0)"
-        };
-    }
-    let mut statement = if query.pinned_only {
-        db.prepare_cached(concat!(columns!(), condition!(), " AND x.pinned_at IS NOT NULL"))?
-    } else {
-        db.prepare_cached(concat!(columns!(), condition!()))?
     };
-    if query.marked.is_some_and(|mark| mark >= MARKS) {
-        return Ok(Vec::new());
-    }
-    let mark = query.marked.map_or(0, mark_bit);
+}
+
+macro_rules! candidate_condition {
+    () => {
+        "CROSS JOIN head h ON h.conversation = x.conversation \
+         WHERE x.app = ?1 AND x.client = ?2 AND (?4 = 0 OR x.marks & ?4 <> 0)"
+    };
+}
+
+fn candidates(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -> Work<Vec<Candidate>> {
+    let mut statement = if query.pinned_only {
+        db.prepare_cached(concat!(
+            candidate_columns!(),
+            candidate_condition!(),
+            " AND x.pinned_at IS NOT NULL"
+        ))?
+    } else {
+        db.prepare_cached(concat!(candidate_columns!(), candidate_condition!()))?
+    };
+    let Some(mark) = wanted_mark(query) else { return Ok(Vec::new()) };
     let rows =
         statement.query_map((app, client.as_str(), query.with_empty, mark), |row| candidate(row, query))?;
     let mut found = Vec::new();
@@ -109,6 +147,37 @@ fn candidates(db: &Connection, app: i64, client: &ClientId, query: &ListQuery) -
         found.extend(row?);
     }
     Ok(found)
+}
+
+/// The candidate of one conversation, if the client is in it and its line may be wanted.
+fn candidate_in(
+    db: &Connection,
+    app: i64,
+    client: &ClientId,
+    query: &ListQuery,
+    id: ConversationId,
+) -> Work<Option<Candidate>> {
+    let Some(mark) = wanted_mark(query) else { return Ok(None) };
+    let found = db
+        .prepare_cached(concat!(
+            candidate_columns!(),
+            candidate_condition!(),
+            " AND x.conversation = ?5 AND (?6 = 0 OR x.pinned_at IS NOT NULL)"
+        ))?
+        .query_row(
+            (app, client.as_str(), query.with_empty, mark, conversation_key(id), query.pinned_only),
+            |row| candidate(row, query),
+        )
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// The bit of the mark that lines must have, 0 for none; `None` if no line has it.
+fn wanted_mark(query: &ListQuery) -> Option<i64> {
+    match query.marked {
+        Some(mark) if mark >= MARKS => None,
+        mark => Some(mark.map_or(0, mark_bit)),
+    }
 }
 
 /// `None` if there is certainly nothing to show.

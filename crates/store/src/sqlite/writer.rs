@@ -465,7 +465,7 @@ impl Writer {
             }
         }
         // Of a commit that failed nobody knows whether it stands.
-        self.answers.forget(changes);
+        self.answers.change(changes);
         let is_kept = |id: ConversationId| batch.touched.get(&FileKey::of(id)).is_some_and(Result::is_ok);
         // In this order: nobody is to see what a member who came in between must not.
         for (id, count) in &batch.indexed {
