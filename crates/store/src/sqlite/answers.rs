@@ -183,12 +183,16 @@ impl Answers {
                 Change::Conversation(id) => {
                     let State { owners, kept, bytes, .. } = &mut *state;
                     for owner in owners.get(id).into_iter().flatten() {
-                        kept.get_mut(owner).map(|kept| kept.note(*id, bytes));
+                        if let Some(kept) = kept.get_mut(owner) {
+                            kept.note(*id, bytes);
+                        }
                     }
                 }
                 Change::Came(app, client) => {
                     let State { kept, bytes, .. } = &mut *state;
-                    kept.get_mut(&(*app, client.clone())).map(|kept| kept.forget(bytes));
+                    if let Some(kept) = kept.get_mut(&(*app, client.clone())) {
+                        kept.forget(bytes);
+                    }
                 }
                 Change::Everything => state.forget_all(),
             }

@@ -4,7 +4,7 @@
 //! place that each line can have: that of the conversation's newest message. Only the lines at the top
 //! are looked into, since what the client really sees there can only be older.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use posthouse_core::app::ServerMessages;
@@ -69,7 +69,7 @@ pub(super) fn renew(
             lines.push(show(db, app, client, line)?);
         }
     }
-    lines.sort_by(|one, other| other.place.cmp(&one.place));
+    lines.sort_by_key(|line| Reverse(line.place));
     lines.truncate(limit);
     // Behind a full page lie other lines, none of them before its end.
     let end = listed.last().filter(|_| listed.len() >= limit).map(|last| last.place);
