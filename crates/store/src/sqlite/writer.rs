@@ -53,8 +53,9 @@ const RUN_EVERY_MS: i64 = 10_000;
 /// And how much memory may wait.
 const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Messages that a commit brings into the index for each job it serves, so that runs keep up.
-const INDEXED_PER_JOB: usize = 8;
+/// Messages that a commit brings into the index for each job it serves: more than one, so that runs keep up, and few,
+/// because a commit that takes long makes the next batch larger.
+const INDEXED_PER_JOB: usize = 2;
 
 /// And at least so many, or so many when nobody waits.
 const INDEXED_PER_COMMIT: usize = 64;
