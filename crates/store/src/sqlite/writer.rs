@@ -451,7 +451,6 @@ impl Writer {
 
     /// Commits every file of the batch, or rolls it back, and corrects what memory knows.
     fn finish(&mut self, batch: &mut Batch) {
-        let changes = std::mem::take(&mut batch.changes);
         for (file, state) in &mut batch.touched {
             if state.is_ok() {
                 *state = self.commit(*file);
@@ -465,8 +464,6 @@ impl Writer {
                 self.run.stop(now);
             }
         }
-        // Of a commit that failed nobody knows whether it stands.
-        self.answers.change(changes);
         let is_kept = |id: ConversationId| batch.touched.get(&FileKey::of(id)).is_some_and(Result::is_ok);
         // In this order: nobody is to see what a member who came in between must not.
         for (id, count) in &batch.indexed {
@@ -481,6 +478,9 @@ impl Writer {
                 self.tails.drop_newest(*id, *count);
             }
         }
+        // After the tails: a list read in between would lack what is late, and be kept for good. Of a commit
+        // that failed nobody knows whether it stands.
+        self.answers.change(std::mem::take(&mut batch.changes));
     }
 
     /// Runs one job in its file's transaction; returns the files whose commit it depends on.
@@ -554,24 +554,24 @@ impl Writer {
             let error = job.fault().unwrap_or(StoreFault::Failed);
             batch.touched.insert(files[0], Err(error.into()));
         }
-        if keep {
-            batch.changes.extend(changes);
-            match job.touches() {
-                Touches::Log => {}
-                Touches::LogOf(id) => batch.changes.push(Change::Conversation(*id)),
-                Touches::Conversations(ids) => {
-                    batch.changes.extend(ids.iter().copied().map(Change::Conversation));
-                }
-                Touches::Client { .. } => batch.changes.push(Change::Everything),
-            }
-            batch.changes.extend(said.as_ref().map(|entry| Change::Conversation(entry.message.conversation)));
-        }
         if !keep {
             for id in warmed {
                 self.hots.remove(id);
             }
-        } else if let Some(entry) = said {
+            return files;
+        }
+        batch.changes.extend(changes);
+        match job.touches() {
+            Touches::Log => {}
+            Touches::LogOf(id) => batch.changes.push(Change::Conversation(*id)),
+            Touches::Conversations(ids) => {
+                batch.changes.extend(ids.iter().copied().map(Change::Conversation));
+            }
+            Touches::Client { .. } => batch.changes.push(Change::Everything),
+        }
+        if let Some(entry) = said {
             let id = entry.message.conversation;
+            batch.changes.push(Change::Conversation(id));
             let hot = self.hots.said(&entry);
             self.tails.push(entry.with_own_bytes(), hot);
             *batch.said.entry(id).or_default() += 1;
