@@ -28,18 +28,6 @@ pub struct ListQuery {
     pub since_joined: bool,
 }
 
-impl ListQuery {
-    /// Whether the newest lines are asked for.
-    #[must_use]
-    pub fn is_first_page(&self) -> bool {
-        match self.page {
-            ListPage::Newest { .. } => true,
-            ListPage::Numbered { number, .. } => number == 0,
-            ListPage::After { cursor, .. } => cursor.is_none(),
-        }
-    }
-}
-
 /// A part of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ListPage {
@@ -64,6 +52,20 @@ pub enum ListPage {
         /// How many.
         limit: usize,
     },
+}
+
+impl ListPage {
+    /// How many of the newest lines it asks for, and since when; `None` if it begins further down.
+    #[must_use]
+    pub fn newest(self) -> Option<(usize, Timestamp)> {
+        match self {
+            Self::Newest { limit, since } => Some((limit, since)),
+            Self::Numbered { size: limit, number: 0 } | Self::After { cursor: None, limit } => {
+                Some((limit, Timestamp(i64::MIN)))
+            }
+            Self::Numbered { .. } | Self::After { .. } => None,
+        }
+    }
 }
 
 /// A place in a list: ordered by time, then by conversation, both falling.

@@ -247,7 +247,7 @@ impl Kept {
             if !answer.changed.contains(&id) {
                 answer.changed.push(id);
             }
-            let stays = answer.changed.len() <= CHANGED_MAX && answer.query.is_first_page();
+            let stays = answer.changed.len() <= CHANGED_MAX && answer.query.page.newest().is_some();
             if !stays {
                 *all -= bytes(&answer.listed);
             }

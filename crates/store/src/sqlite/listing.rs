@@ -54,12 +54,7 @@ pub(super) fn renew(
     outdated: &Outdated,
 ) -> Work<Option<Vec<Listed>>> {
     let Outdated { query, listed, changed } = outdated;
-    let (limit, since) = match query.page {
-        ListPage::Newest { limit, since } => (limit, since),
-        ListPage::Numbered { size, number: 0 } => (size, Timestamp(i64::MIN)),
-        ListPage::After { cursor: None, limit } => (limit, Timestamp(i64::MIN)),
-        ListPage::Numbered { .. } | ListPage::After { .. } => return Ok(None),
-    };
+    let Some((limit, since)) = query.page.newest() else { return Ok(None) };
     let mut lines: Vec<Listed> =
         listed.iter().filter(|line| !changed.contains(&line.place.conversation)).cloned().collect();
     for conversation in changed {
