@@ -9,6 +9,8 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use posthouse_core::time::Chance as _;
 use posthouse_leancloud::wire::proto::{LogItem, LogsCommand};
@@ -79,9 +81,10 @@ async fn warm(
     out: &mut (dyn Write + Send),
 ) -> Result<(), Error> {
     let mut readers = Vec::new();
+    let seen = Arc::new(Seen::default());
     let bar = progress(args.readers.into(), "connecting");
     for number in 0..args.readers {
-        readers.push(Reader::online(server, filled, number).await?);
+        readers.push(Reader { seen: Arc::clone(&seen), ..Reader::online(server, filled, number).await? });
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -96,7 +99,7 @@ async fn warm(
     let mut result = RequestReport::new("history", title, server, load, &KINDS, &answers);
     result.details = json!({
         "cache": "warm", "messages": filled.messages, "conversations": filled.shape.conversations(),
-        "readers": args.readers,
+        "readers": args.readers, "messages_per_page": seen.messages_per_page(),
     });
     result.climbed(rungs);
     report::publish(&result, args.target.json.as_deref(), out)
@@ -237,6 +240,25 @@ struct Reader {
     /// The conversations it is in.
     own: Vec<u32>,
     walk: Option<Walk>,
+    seen: Arc<Seen>,
+}
+
+/// What readers were given. Loads on different stores compare only if their pages hold as much.
+#[derive(Default)]
+struct Seen {
+    pages: AtomicU64,
+    messages: AtomicU64,
+}
+
+impl Seen {
+    fn page(&self, messages: usize) {
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        self.messages.fetch_add(messages as u64, Ordering::Relaxed);
+    }
+
+    fn messages_per_page(&self) -> f64 {
+        self.messages.load(Ordering::Relaxed) as f64 / self.pages.load(Ordering::Relaxed).max(1) as f64
+    }
 }
 
 /// A reader on its way back through a conversation.
@@ -259,7 +281,7 @@ impl Reader {
         let open = Open { config_bitmap: None, ..Open::default() };
         peer.open(&server.app_id, &client, open).await.map_err(not_ready)?;
         let own = filled.shape.of_user(number % users);
-        Ok(Self { peer, client, filled: filled.clone(), own, walk: None })
+        Ok(Self { peer, client, filled: filled.clone(), own, walk: None, seen: Arc::default() })
     }
 
     /// Reads a page, and looks at whether it is what the fill wrote.
@@ -277,6 +299,7 @@ impl Reader {
                 "a page of conversation {conversation} has a gap or a stranger"
             )));
         }
+        self.seen.page(page.len());
         Ok(page)
     }
 }

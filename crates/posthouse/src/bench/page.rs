@@ -779,8 +779,8 @@ impl Results {
 
     fn flatness(&self, text: &mut String, charts: &mut Vec<(String, String)>) {
         *text += "\n## Flatness: the same on small and large stores\n\n\
-                  The same load on a store of 100 users and 2,000 conversations with more and more messages. The \
-                  difference is that of the dearest to the cheapest.\n\n\
+                  The same load on a store of 40 users and 500 conversations with more and more messages, medians. \
+                  The difference is that of the dearest to the cheapest.\n\n\
                   | | 100,000 | 1,000,000 | 10,000,000 | difference | to reach | |\n|---|---|---|---|---|---|---|\n";
         let mut bars = Vec::new();
         for (name, prefix, read) in FLAT {
@@ -810,6 +810,16 @@ impl Results {
                     bars.push((name, value / first * 100.0, Some(100.0 + SPREAD_PERCENT_MAX)));
                 }
             }
+        }
+        let held = SIZES
+            .map(|(size, _)| self.figure(&format!("b6-size-{size}"), Read::At("/details/messages_per_page")));
+        if let [Some(small), Some(middle), Some(large)] = held {
+            line(
+                text,
+                format_args!(
+                    "\nThe pages of history that were read held {small:.1}, {middle:.1} and {large:.1} messages on average."
+                ),
+            );
         }
         if bars.len() >= 2 {
             let title = "Cost by messages stored, the smallest store being 100".to_owned();
