@@ -49,16 +49,16 @@ pub(super) struct Ticket(u64);
 #[derive(Debug)]
 pub(super) enum Found {
     /// All of it.
-    Answer(Vec<Listed>),
+    Whole(Vec<Listed>),
     /// All but some lines.
-    Outdated(Ticket, Outdated),
+    Outdated(Ticket, Answer),
     /// Nothing.
     Nothing(Ticket),
 }
 
-/// An answer of which some lines may have changed.
+/// An answer, of which some lines may have changed since.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Outdated {
+pub(super) struct Answer {
     /// The question, which looks back at least as far as the one at hand.
     pub(super) query: ListQuery,
     /// As it was answered.
@@ -91,7 +91,7 @@ struct State {
 /// What is kept of a client.
 #[derive(Debug, Default)]
 struct Kept {
-    answers: VecDeque<Outdated>,
+    answers: VecDeque<Answer>,
     /// All conversations that it was in at some time, in order; each knows of this client.
     conversations: Vec<ConversationId>,
 }
@@ -106,7 +106,7 @@ impl Answers {
             return Found::Nothing(ticket);
         };
         if answer.changed.is_empty() {
-            Found::Answer(part(&answer.listed, query).to_vec())
+            Found::Whole(part(&answer.listed, query).to_vec())
         } else {
             Found::Outdated(ticket, answer.clone())
         }
@@ -172,7 +172,7 @@ impl Answers {
             *all -= bytes(&old.listed);
         }
         *all += bytes(listed);
-        kept.answers.push_back(Outdated { query, listed: listed.to_vec(), changed: Vec::new() });
+        kept.answers.push_back(Answer { query, listed: listed.to_vec(), changed: Vec::new() });
     }
 
     /// Takes in what has changed.
@@ -256,7 +256,7 @@ impl Kept {
     }
 }
 
-impl Outdated {
+impl Answer {
     /// Whether its answer has the one to `wanted` in it: who looks back less far sees the newer lines.
     fn answers(&self, wanted: &ListQuery) -> bool {
         match (self.query.page, wanted.page) {
@@ -338,7 +338,7 @@ mod tests {
 
     fn asks_as(answers: &Answers, app: i64, question: &ListQuery) -> Asked {
         match answers.find(app, &tom(), question) {
-            Found::Answer(listed) => Ok(listed),
+            Found::Whole(listed) => Ok(listed),
             Found::Outdated(ticket, answer) => Err((ticket, answer.changed)),
             Found::Nothing(ticket) => Err((ticket, Vec::new())),
         }

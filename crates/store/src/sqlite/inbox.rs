@@ -15,7 +15,7 @@ use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, Row};
 use serde_json::{Map, Value};
 
-use super::answers::{Found, Outdated, Ticket, part};
+use super::answers::{Answer, Found, Ticket, part};
 use super::clients::notice_of;
 use super::listing::{self, address_of, list_change_of, peer_column};
 use super::notes::{
@@ -92,7 +92,7 @@ impl Inbox for SqliteStore {
     ) -> Result<Vec<Listed>> {
         let app = self.app_key(app).await?;
         let ticket = match self.answers.find(app, client, &query) {
-            Found::Answer(listed) => return Ok(listed),
+            Found::Whole(listed) => return Ok(listed),
             Found::Outdated(ticket, outdated) => {
                 match self.renew_list(app, client, ticket, outdated).await? {
                     Some(listed) => return Ok(part(&listed, &query).to_vec()),
@@ -236,7 +236,7 @@ impl SqliteStore {
         app: i64,
         client: &ClientId,
         ticket: Ticket,
-        outdated: Outdated,
+        outdated: Answer,
     ) -> Result<Option<Vec<Listed>>> {
         let (client, answers) = (client.clone(), Arc::clone(&self.answers));
         self.read_late(&self.readers, Late::Conversations(outdated.changed.clone()), move |reader| {

@@ -17,7 +17,7 @@ use posthouse_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::{Map, Value};
 
-use super::answers::Outdated;
+use super::answers::Answer;
 use super::checksum::whole;
 use super::history::before_coming;
 use super::notes::{NOTE_LISTED, NewNote, device_data, note};
@@ -51,9 +51,9 @@ pub(super) fn renew(
     db: &Connection,
     app: i64,
     client: &ClientId,
-    outdated: &Outdated,
+    outdated: &Answer,
 ) -> Work<Option<Vec<Listed>>> {
-    let Outdated { query, listed, changed } = outdated;
+    let Answer { query, listed, changed } = outdated;
     let Some((limit, since)) = query.page.newest() else { return Ok(None) };
     let mut lines: Vec<Listed> =
         listed.iter().filter(|line| !changed.contains(&line.place.conversation)).cloned().collect();
