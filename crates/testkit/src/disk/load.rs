@@ -19,10 +19,10 @@ use posthouse_core::port::store::{
 };
 use posthouse_core::receipt::MarkRead;
 use posthouse_core::time::{Chance as _, Clock as _, Timestamp};
-use posthouse_store::SqliteStore;
+use posthouse_store::{OpenError, OpenOptions, SqliteStore};
 use serde_json::{Value, json};
 
-use super::steps::open;
+use super::steps::{open, options};
 use crate::store_suite::{app, app_id, client, clients, message, nothing, patch, recalled, token, words};
 use crate::time::{ManualClock, SeededChance};
 
@@ -46,6 +46,8 @@ struct Run {
     trace: PathBuf,
     clock: Arc<ManualClock>,
     chance: SeededChance,
+    /// How many messages may wait for the index.
+    tail_max: usize,
     places: Vec<Place>,
     /// What was done, in the order in which it was acknowledged or refused.
     lines: Vec<Value>,
@@ -62,16 +64,20 @@ type Doing<'a> = Pin<Box<dyn Future<Output = (Value, Option<Message>)> + 'a>>;
 /// If the store refuses something although nothing is broken, or doesn't work again after a fault.
 pub async fn run(data: &Path, trace: &Path, journal: &Path, seed: u64, rounds: u64) {
     let faults = std::env::var("DISK_FAULTS").unwrap_or_default();
+    let clock = Arc::new(ManualClock::new());
+    let usual = options(Arc::clone(&clock));
     let mut run = Run {
         data: data.to_owned(),
         trace: trace.to_owned(),
-        clock: Arc::new(ManualClock::new()),
+        clock,
         chance: SeededChance::new(seed),
+        // Every message indexed at once, a few late, or as many as usual.
+        tail_max: [Some(0), Some(3), None][(seed % 3) as usize].unwrap_or(usual.tail_max),
         places: Vec::new(),
         lines: Vec::new(),
         broken: false,
     };
-    let mut store = open(data, Arc::clone(&run.clock)).unwrap();
+    let mut store = run.open().unwrap();
     assert!(store.add_app(app("app", &[]), &[]).await.unwrap());
     for ttl in [None, None, Some(HOUR_MS), Some(20 * HOUR_MS)] {
         run.make(&store, ttl).await;
@@ -271,14 +277,19 @@ impl Run {
             assert!(store.close().await.is_ok() || self.broken);
         }
         drop(store);
-        match open(&self.data, Arc::clone(&self.clock)) {
+        match self.open() {
             Ok(store) => store,
             Err(error) => {
                 assert!(self.broken, "{error}");
                 self.mend();
-                open(&self.data, Arc::clone(&self.clock)).expect("it opens when nothing is broken")
+                self.open().expect("it opens when nothing is broken")
             }
         }
+    }
+
+    fn open(&self) -> Result<SqliteStore, OpenError> {
+        let usual = options(Arc::clone(&self.clock));
+        SqliteStore::open(&self.data, OpenOptions { tail_max: self.tail_max, ..usual })
     }
 }
 

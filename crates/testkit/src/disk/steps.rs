@@ -67,7 +67,11 @@ impl Engine for Place {
 
 /// Opens the store in `data` with a single reader, which is enough here.
 pub fn open(data: &Path, clock: Arc<ManualClock>) -> Result<SqliteStore, OpenError> {
-    SqliteStore::open(data, OpenOptions { readers: 1, ..OpenOptions::new(clock, Arc::new(IdGen::new(1))) })
+    SqliteStore::open(data, options(clock))
+}
+
+pub(super) fn options(clock: Arc<ManualClock>) -> OpenOptions {
+    OpenOptions { readers: 1, ..OpenOptions::new(clock, Arc::new(IdGen::new(1))) }
 }
 
 struct Script {
