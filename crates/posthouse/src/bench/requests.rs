@@ -369,7 +369,7 @@ pub(super) struct Measured {
 }
 
 /// Climbs the ladder, if one is asked for, and measures at its capacity, or else as the arguments say. A step
-/// passes while the p99 is at most `p99_ms_max`.
+/// passes while the p99 is at most `p99_ms_max`; the highest one that does so twice is the capacity.
 pub(super) async fn measure<A: Asker>(
     mut askers: Vec<A>,
     args: &LoadArgs,
@@ -389,9 +389,18 @@ pub(super) async fn measure<A: Asker>(
         })
         .await?;
     }
-    let load = Load { rate: capacity(&rungs).or(load.rate), ..load };
-    let (_, answers) = run(askers, load, kinds, server).await?;
-    Ok(Measured { load, rungs, answers })
+    // What passed once may have been luck: the capacity passes a second time, and that time is what is told.
+    loop {
+        let rate = capacity(&rungs);
+        let load = Load { rate: rate.or(load.rate), ..load };
+        let (back, answers) = run(std::mem::take(&mut askers), load, kinds, server).await?;
+        let top = rungs.iter_mut().find(|rung| Some(rung.rate) == rate);
+        match top {
+            Some(top) if !Rung::of(top.rate, &answers, p99_ms_max).passed => top.passed = false,
+            _ => return Ok(Measured { load, rungs, answers }),
+        }
+        askers = back;
+    }
 }
 
 /// Climbs from the first rate on, at most so many steps, until two in a row do not pass.
