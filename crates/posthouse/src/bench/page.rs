@@ -808,17 +808,12 @@ impl Results {
         let runs = self.of(figure.id);
         // A run that failed, or in which there was nothing to measure, such as a rate that held, met nothing.
         let all = runs.iter().all(|run| run.passed && figure.read.from(&run.result).is_some());
-        let met = met.unwrap_or_default() && all;
-        (
-            bar,
-            if runs.is_empty() {
-                ""
-            } else if met {
-                "met"
-            } else {
-                "**not met**"
-            },
-        )
+        let judged = match met {
+            _ if runs.is_empty() => "",
+            Some(true) if all => "met",
+            Some(_) | None => "**not met**",
+        };
+        (bar, judged)
     }
 
     /// How to repeat what the section shows, what failed, and what the runs themselves noted.

@@ -389,17 +389,31 @@ pub(super) async fn measure<A: Asker>(
         })
         .await?;
     }
-    // What passed once may have been luck: the capacity passes a second time, and that time is what is told.
-    loop {
-        let rate = capacity(&rungs);
+    let idle = &mut askers;
+    let (load, answers) = again_at_capacity(&mut rungs, async |rate| {
         let load = Load { rate: rate.or(load.rate), ..load };
-        let (back, answers) = run(std::mem::take(&mut askers), load, kinds, server).await?;
-        let top = rungs.iter_mut().find(|rung| Some(rung.rate) == rate);
-        match top {
-            Some(top) if !Rung::of(top.rate, &answers, p99_ms_max).passed => top.passed = false,
-            _ => return Ok(Measured { load, rungs, answers }),
+        let (back, answers) = run(std::mem::take(idle), load, kinds, server).await?;
+        *idle = back;
+        let passed = rate.is_none_or(|rate| Rung::of(rate, &answers, p99_ms_max).passed);
+        Ok((passed, (load, answers)))
+    })
+    .await?;
+    Ok(Measured { load, rungs, answers })
+}
+
+/// Runs once more at the capacity, or at no rung where none passed. What passed once may have been luck: a rung
+/// that doesn't pass again didn't pass, and the next lower one is the capacity.
+async fn again_at_capacity<T, F>(rungs: &mut [Rung], mut at: F) -> Result<T, Error>
+where
+    F: AsyncFnMut(Option<u32>) -> Result<(bool, T), Error>,
+{
+    loop {
+        let rate = capacity(rungs);
+        let (passed, outcome) = at(rate).await?;
+        match rungs.iter_mut().find(|rung| Some(rung.rate) == rate) {
+            Some(top) if !passed => top.passed = false,
+            Some(_) | None => return Ok(outcome),
         }
-        askers = back;
     }
 }
 
@@ -465,6 +479,17 @@ mod tests {
         let none = climb((100, 20), async |rate| Ok(rung(rate, false))).await.unwrap();
         assert_eq!((none.len(), capacity(&none)), (2, None));
         assert_eq!(rates(&climb((1, 3), async |rate| Ok(rung(rate, true))).await.unwrap()), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_capacity_is_what_passes_again() {
+        let climbed = || [100, 125, 156, 195].map(|rate| rung(rate, rate < 195)).to_vec();
+        let mut rungs = climbed();
+        let told = again_at_capacity(&mut rungs, async |rate| Ok((rate < Some(156), rate))).await.unwrap();
+        assert_eq!((told, capacity(&rungs)), (Some(125), Some(125)));
+        let mut rungs = climbed();
+        let told = again_at_capacity(&mut rungs, async |rate| Ok((false, rate))).await.unwrap();
+        assert_eq!((told, capacity(&rungs)), (None, None));
     }
 
     /// Answers after its time, every second request wrongly.
