@@ -21,7 +21,7 @@ use super::fill::{self, Filled, Shape, Wish};
 use super::lean::Wire;
 use super::logins::{Crowd, User};
 use super::report::{self, Latency, Report, build, grouped, mebibytes};
-use super::requests::{histogram, record};
+use super::requests::{Rung, again_at_capacity, capacity, climb, histogram, ladder_lines, record};
 use super::server::Server;
 use super::{Error, Target, check_open_files, process, progress};
 use crate::adapter::SystemChance;
@@ -34,6 +34,8 @@ const PAGE: i32 = 100;
 const LEAD_TIME: Duration = Duration::from_millis(200);
 /// A call that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A complete sync at the 99th percentile, up to which a step of a ladder passes.
+const P99_MS_MAX: f64 = 2_000.0;
 /// How many problems are told in words; all are counted.
 const PROBLEMS_TOLD: usize = 5;
 
@@ -57,6 +59,13 @@ pub(super) struct Args {
     /// Within how many seconds they log in, one after the other.
     #[arg(long, value_name = "S", default_value_t = 60)]
     within: u64,
+    /// Again and again, a quarter more of them a second each time, for as long as the p99 of a complete sync is at
+    /// most 2 seconds. How many a second can come back?
+    #[arg(long)]
+    ladder: bool,
+    /// Steps of the ladder at most.
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "ladder")]
+    steps: u32,
 }
 
 /// Runs the workload. Needs a server of its own; `--own-data` keeps the backlog for the next run.
@@ -85,7 +94,7 @@ pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
         filled,
         each,
     };
-    let away = Arc::new(away);
+    let crowd = Returning { args, away: Arc::new(away), waiting: wish.messages, server: &server };
     let names: Vec<String> = (0..args.users).map(fill::user).collect();
     let users = match args.wire {
         // No proof is fetched: a login would take the notifications away.
@@ -94,77 +103,120 @@ pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
         }
         Wire::Easemob => Crowd::of(&server, args.wire, names).await?.users,
     };
-
-    let (before, own_before) = (server.usage(), process::usage(std::process::id()));
-    let began = Instant::now();
-    let epoch = began + LEAD_TIME;
-    let run = SystemChance.bits() >> 32;
-    let bar = progress(args.users.into(), "catching up");
-    let mut returning = JoinSet::new();
-    for (number, user) in (0_u32..).zip(users) {
-        let at = epoch + Duration::from_secs(args.within).mul_f64(f64::from(number) / f64::from(args.users));
-        let away = Arc::clone(&away);
-        returning.spawn(async move {
-            sleep_until(at).await;
-            let mut seen = Seen::of(&away.filled.shape, number);
-            let done = match user {
-                User::Leancloud { client, .. } => away.unread_and_history(number, &client, &mut seen).await,
-                User::Easemob(identity) => {
-                    let resource = format!("webim_web_{run:08x}");
-                    away.queues(number, Identity { resource, ..identity }, &mut seen).await
-                }
-            };
-            (at.elapsed(), done.map_err(|error| report::chain(&error)), seen)
-        });
+    let mut rungs = Vec::new();
+    if args.ladder {
+        let from = u64::from(args.users).checked_div(args.within).unwrap_or_default().max(1);
+        let from = (u32::try_from(from).unwrap_or(u32::MAX), args.steps);
+        rungs = climb(from, async |rate| Ok(crowd.come_back(&users, crowd.at_rate(rate)).await?.rung(rate)))
+            .await?;
     }
-    let mut result = BacklogReport {
-        bench: "backlog",
-        version: env!("CARGO_PKG_VERSION"),
-        debug_build: cfg!(debug_assertions),
-        server: server.description.clone(),
-        durability: report::DURABILITY,
-        wire: args.wire.name(),
-        users: args.users,
-        conversations: args.conversations,
-        messages: args.messages,
-        within_seconds: args.within,
-        waiting: wish.messages,
-        delivered: 0,
-        delivered_percent: 0.0,
-        duplicates: 0,
-        disorders: 0,
-        strangers: 0,
-        failed: 0,
-        sync: Latency::of(&histogram()),
-        messages_per_second: 0.0,
-        cpu_ms_per_message: None,
-        cores: None,
-        generator_cores: None,
-        resident_bytes_peak: None,
-        problems: Vec::new(),
-    };
-    let mut times = histogram();
-    while let Some(done) = returning.join_next().await {
-        let (took, outcome, seen) = done?;
-        record(&mut times, took);
-        result.count(&seen, outcome);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    let elapsed = began.elapsed().as_secs_f64();
-    let used = |from: Option<process::Usage>, to: Option<process::Usage>| {
-        from.zip(to).map(|(from, to)| to.cpu_ms.saturating_sub(from.cpu_ms) as f64)
-    };
-    let cpu_ms = used(before, server.usage());
-    result.delivered_percent = result.delivered as f64 * 100.0 / result.waiting.max(1) as f64;
-    result.sync = Latency::of(&times);
-    result.messages_per_second = result.delivered as f64 / elapsed;
-    result.cpu_ms_per_message = cpu_ms.map(|ms| ms / result.delivered.max(1) as f64);
-    result.cores = cpu_ms.map(|ms| ms / 1_000.0 / elapsed);
-    result.generator_cores =
-        used(own_before, process::usage(std::process::id())).map(|ms| ms / 1_000.0 / elapsed);
-    result.resident_bytes_peak = server.usage().map(|usage| usage.resident_bytes_peak);
+    let mut result = again_at_capacity(&mut rungs, async |rate| {
+        let within = rate.map_or_else(|| Duration::from_secs(args.within), |rate| crowd.at_rate(rate));
+        let result = crowd.come_back(&users, within).await?;
+        Ok((rate.is_none_or(|rate| result.rung(rate).passed), result))
+    })
+    .await?;
+    result.ladder = args.ladder;
+    result.capacity_per_second = capacity(&rungs);
+    result.steps = rungs;
     report::publish(&result, args.target.json.as_deref(), out)
+}
+
+/// Those who were away, on their way back.
+struct Returning<'a> {
+    args: &'a Args,
+    away: Arc<Away>,
+    /// Messages for all of them.
+    waiting: u64,
+    server: &'a Server,
+}
+
+impl Returning<'_> {
+    /// In which time all log in if so many do a second.
+    fn at_rate(&self, rate: u32) -> Duration {
+        Duration::from_secs(1).mul_f64(f64::from(self.args.users) / f64::from(rate))
+    }
+
+    /// All log in `within` a time, one after the other, and get what waits for them. What waits stays there: they read
+    /// without a mark, or with a new device.
+    async fn come_back(&self, users: &[User], within: Duration) -> Result<BacklogReport, Error> {
+        let Self { args, away, server, .. } = self;
+        let (before, own_before) = (server.usage(), process::usage(std::process::id()));
+        let began = Instant::now();
+        let epoch = began + LEAD_TIME;
+        let run = SystemChance.bits() >> 32;
+        let bar = progress(args.users.into(), "catching up");
+        let mut returning = JoinSet::new();
+        for (number, user) in (0_u32..).zip(users) {
+            let at = epoch + within.mul_f64(f64::from(number) / f64::from(args.users));
+            let (away, user) = (Arc::clone(away), user.clone());
+            returning.spawn(async move {
+                sleep_until(at).await;
+                let mut seen = Seen::of(&away.filled.shape, number);
+                let done = match user {
+                    User::Leancloud { client, .. } => {
+                        away.unread_and_history(number, &client, &mut seen).await
+                    }
+                    User::Easemob(identity) => {
+                        let resource = format!("webim_web_{run:08x}");
+                        away.queues(number, Identity { resource, ..identity }, &mut seen).await
+                    }
+                };
+                (at.elapsed(), done.map_err(|error| report::chain(&error)), seen)
+            });
+        }
+        let mut result = BacklogReport {
+            bench: "backlog",
+            version: env!("CARGO_PKG_VERSION"),
+            debug_build: cfg!(debug_assertions),
+            server: server.description.clone(),
+            durability: report::DURABILITY,
+            wire: args.wire.name(),
+            users: args.users,
+            conversations: args.conversations,
+            messages: args.messages,
+            within_seconds: within.as_secs_f64(),
+            waiting: self.waiting,
+            delivered: 0,
+            delivered_percent: 0.0,
+            duplicates: 0,
+            disorders: 0,
+            strangers: 0,
+            failed: 0,
+            sync: Latency::of(&histogram()),
+            messages_per_second: 0.0,
+            cpu_ms_per_message: None,
+            cores: None,
+            generator_cores: None,
+            resident_bytes_peak: None,
+            ladder: false,
+            capacity_per_second: None,
+            steps: Vec::new(),
+            problems: Vec::new(),
+        };
+        let mut times = histogram();
+        while let Some(done) = returning.join_next().await {
+            let (took, outcome, seen) = done?;
+            record(&mut times, took);
+            result.count(&seen, outcome);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let elapsed = began.elapsed().as_secs_f64();
+        let used = |from: Option<process::Usage>, to: Option<process::Usage>| {
+            from.zip(to).map(|(from, to)| to.cpu_ms.saturating_sub(from.cpu_ms) as f64)
+        };
+        let cpu_ms = used(before, server.usage());
+        result.delivered_percent = result.delivered as f64 * 100.0 / result.waiting.max(1) as f64;
+        result.sync = Latency::of(&times);
+        result.messages_per_second = result.delivered as f64 / elapsed;
+        result.cpu_ms_per_message = cpu_ms.map(|ms| ms / result.delivered.max(1) as f64);
+        result.cores = cpu_ms.map(|ms| ms / 1_000.0 / elapsed);
+        result.generator_cores =
+            used(own_before, process::usage(std::process::id())).map(|ms| ms / 1_000.0 / elapsed);
+        result.resident_bytes_peak = server.usage().map(|usage| usage.resident_bytes_peak);
+        Ok(result)
+    }
 }
 
 /// What all who come back know.
@@ -285,7 +337,7 @@ struct BacklogReport {
     conversations: u32,
     /// In each conversation.
     messages: u32,
-    within_seconds: u64,
+    within_seconds: f64,
     /// In all.
     waiting: u64,
     delivered: u64,
@@ -304,10 +356,33 @@ struct BacklogReport {
     /// Close to 1: the generator and not the server was the limit.
     generator_cores: Option<f64>,
     resident_bytes_peak: Option<u64>,
+    ladder: bool,
+    /// Users who came back in each second of the highest step that passed twice.
+    capacity_per_second: Option<u32>,
+    steps: Vec<Rung>,
     problems: Vec<String>,
 }
 
 impl BacklogReport {
+    /// This run as a step of a ladder, at which `rate` users came back a second.
+    fn rung(&self, rate: u32) -> Rung {
+        Rung {
+            rate,
+            passed: self.is_complete() && self.sync.p99_ms <= P99_MS_MAX,
+            per_second: self.messages_per_second,
+            p50_ms: self.sync.p50_ms,
+            p99_ms: self.sync.p99_ms,
+            cpu_ms_per_request: self
+                .cpu_ms_per_message
+                .map(|ms| ms * self.waiting as f64 / f64::from(self.users)),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        let faults = self.duplicates + self.disorders + self.strangers + self.failed;
+        faults == 0 && self.delivered == self.waiting
+    }
+
     fn count(&mut self, seen: &Seen, outcome: Result<(), String>) {
         self.delivered += seen.arrived;
         self.strangers += seen.strangers;
@@ -329,7 +404,7 @@ impl Report for BacklogReport {
         let number =
             |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.4}"));
         let mut table = format!(
-            "{} users with {} conversations of {} unread messages each log in within {} s, {} door\n\
+            "{} users with {} conversations of {} unread messages each log in within {:.1} s, {} door\n\
              server      {}\ndurability  {}\nbuild       {} {}\n\n\
              {:<18}{:>10}{:>10}{:>10}{:>10}{:>10}\n{:<18}{}\n\n\
              {} of {} delivered ({:.3} %), {:.0}/s; {} duplicated, {} out of order, {} strangers, {} users failed\n\
@@ -364,6 +439,12 @@ impl Report for BacklogReport {
             number(self.generator_cores),
             self.resident_bytes_peak.map_or_else(|| "unknown".to_owned(), mebibytes),
         );
+        table += &ladder_lines(&self.steps);
+        if self.ladder {
+            let found =
+                self.capacity_per_second.map_or_else(|| "none".to_owned(), |rate| grouped(rate.into()));
+            table += &format!("capacity {found} users/s\n");
+        }
         for problem in &self.problems {
             table += &format!("problem: {problem}\n");
         }
@@ -372,8 +453,7 @@ impl Report for BacklogReport {
     }
 
     fn passed(&self) -> bool {
-        let faults = self.duplicates + self.disorders + self.strangers + self.failed;
-        faults == 0 && self.delivered == self.waiting
+        self.is_complete() && self.ladder == self.capacity_per_second.is_some()
     }
 }
 

@@ -403,7 +403,7 @@ pub(super) async fn measure<A: Asker>(
 
 /// Runs once more at the capacity, or at no rung where none passed. What passed once may have been luck: a rung
 /// that doesn't pass again didn't pass, and the next lower one is the capacity.
-async fn again_at_capacity<T, F>(rungs: &mut [Rung], mut at: F) -> Result<T, Error>
+pub(super) async fn again_at_capacity<T, F>(rungs: &mut [Rung], mut at: F) -> Result<T, Error>
 where
     F: AsyncFnMut(Option<u32>) -> Result<(bool, T), Error>,
 {
@@ -418,7 +418,7 @@ where
 }
 
 /// Climbs from the first rate on, at most so many steps, until two in a row do not pass.
-async fn climb<F>((from, steps_max): (u32, u32), mut at: F) -> Result<Vec<Rung>, Error>
+pub(super) async fn climb<F>((from, steps_max): (u32, u32), mut at: F) -> Result<Vec<Rung>, Error>
 where
     F: AsyncFnMut(u32) -> Result<Rung, Error>,
 {
