@@ -94,7 +94,7 @@ pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
         filled,
         each,
     };
-    let crowd = Returning { args, away: Arc::new(away), waiting: wish.messages, server: &server };
+    let crowd = Returning { args, away: Arc::new(away), server: &server };
     let names: Vec<String> = (0..args.users).map(fill::user).collect();
     let users = match args.wire {
         // No proof is fetched: a login would take the notifications away.
@@ -126,8 +126,6 @@ pub(super) async fn run(args: &Args, out: &mut (dyn Write + Send)) -> Result<(),
 struct Returning<'a> {
     args: &'a Args,
     away: Arc<Away>,
-    /// Messages for all of them.
-    waiting: u64,
     server: &'a Server,
 }
 
@@ -140,7 +138,7 @@ impl Returning<'_> {
     /// All log in `within` a time, one after the other, and get what waits for them. What waits stays there: they read
     /// without a mark, or with a new device.
     async fn come_back(&self, users: &[User], within: Duration) -> Result<BacklogReport, Error> {
-        let Self { args, away, server, .. } = self;
+        let Self { args, away, server } = self;
         let (before, own_before) = (server.usage(), process::usage(std::process::id()));
         let began = Instant::now();
         let epoch = began + LEAD_TIME;
@@ -176,7 +174,7 @@ impl Returning<'_> {
             conversations: args.conversations,
             messages: args.messages,
             within_seconds: within.as_secs_f64(),
-            waiting: self.waiting,
+            waiting: away.each * u64::from(args.users),
             delivered: 0,
             delivered_percent: 0.0,
             duplicates: 0,

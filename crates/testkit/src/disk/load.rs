@@ -72,7 +72,7 @@ pub async fn run(data: &Path, trace: &Path, journal: &Path, seed: u64, rounds: u
         clock,
         chance: SeededChance::new(seed),
         // Every message indexed at once, a few late, or as many as usual.
-        tail_max: [Some(0), Some(3), None][(seed % 3) as usize].unwrap_or(usual.tail_max),
+        tail_max: [0, 3, usual.tail_max][(seed % 3) as usize],
         places: Vec::new(),
         lines: Vec::new(),
         broken: false,
